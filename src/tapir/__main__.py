@@ -1,0 +1,5 @@
+"""`python -m tapir`."""
+
+from tapir.cli import main
+
+main()

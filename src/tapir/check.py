@@ -1,0 +1,254 @@
+"""`tapir check`: what is wrong, and what a run would cost, before anything is spent."""
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tapir.build import build_corpus, build_student, evaluation_set
+from tapir.config import CorpusConfig, RunConfig
+from tapir.errors import DataError, StudentError
+from tapir.held_out import decontaminate, hold_out
+from tapir.quote import CHARS_PER_TOKEN, Sizes, StageQuote, endpoints, quote
+from tapir.roles import Aside
+from tapir.rows import Example, Refused
+from tapir.tables import print_json
+
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+EXAMPLES = 2
+
+
+@dataclass(frozen=True)
+class ConfigReport:
+    """What a configuration would do."""
+
+    name: str
+    rows_read: int
+    rows: int
+    """Rows of D: accepted, not held out, not contaminated."""
+    refused: dict[str, int]
+    refused_examples: dict[str, list[str]]
+    held_out: int
+    evaluation_items: int
+    quotes: list[StageQuote]
+    preflight: dict[str, Any] | None
+    problems: list[str]
+    """What would stop the run."""
+    warnings: list[str]
+    currency: str
+
+    @property
+    def exit_code(self) -> int:
+        """2 where something would stop the run."""
+        return 2 if self.problems else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, with the totals."""
+        return {**asdict(self), "total": asdict(self.total), "is_ready": not self.problems}
+
+    @property
+    def total(self) -> StageQuote:
+        """The sum of all stages' quotes."""
+        sums = {
+            name: sum(getattr(line, name) for line in self.quotes)
+            for name in ("rows", "calls", "input_tokens", "output_tokens", "cost")
+        }
+        return StageQuote(stage="total", role="", **sums)
+
+    def show(self, *, as_json: bool) -> None:
+        """Print the report."""
+        if as_json:
+            print_json(self.to_dict())
+            return
+        console = Console(highlight=False)
+        console.print(f"{self.name}: {self.rows:,} rows of D out of {self.rows_read:,} read")
+        for reason, count in sorted(self.refused.items(), key=lambda item: -item[1]):
+            console.print(f"  refused {count:,} {reason}: {escape(self.refused_examples[reason][0])}", style="dim")
+        console.print(
+            f"evaluation: {self.evaluation_items:,} items, {self.held_out:,} of them held out from the corpus"
+        )
+        self._show_quotes(console)
+        self._show_preflight(console)
+        for text in self.warnings:
+            console.print(f"warning: {escape(text)}", style="yellow")
+        for text in self.problems:
+            console.print(f"error: {escape(text)}", style="red")
+        console.print("nothing was spent" + ("" if self.problems else "; the configuration is ready to run"))
+
+    def _show_quotes(self, console: Console) -> None:
+        if not self.quotes:
+            console.print("no stage asks a paid oracle: 0 calls, 0 tokens")
+            return
+        table = Table(
+            "stage", "role", "rows", "calls", "tokens in", "tokens out", f"cost, {self.currency}",
+            box=None, header_style="bold",
+        )  # fmt: skip
+        for line in [*self.quotes, self.total]:
+            table.add_row(
+                line.stage, line.role, f"{line.rows:,}", f"{line.calls:,}",
+                f"{line.input_tokens:,}", f"{line.output_tokens:,}", f"{line.cost:,.2f}",
+            )  # fmt: skip
+        console.print(table)
+        console.print("tokens are estimates; retries and rivals are not counted", style="dim")
+
+    def _show_preflight(self, console: Console) -> None:
+        if self.preflight is None:
+            return
+        found = self.preflight
+        console.print(
+            f"pre-flight: {found['rows']:,} rows, {found['truncated']} truncated at {found['max_length']} tokens"
+        )
+        console.print("one row as the student sees it; trained on is what stands between ⟦ and ⟧:", style="dim")
+        console.print(escape(found["example"]), style="dim")
+
+
+def check_config(cfg: RunConfig) -> ConfigReport:
+    """Validate a configuration against its data, its student and its keys, and quote it. Spends nothing.
+
+    Raises:
+        TapirError: the data cannot be read at all.
+    """
+    return asyncio.run(_check(cfg))
+
+
+async def _check(cfg: RunConfig) -> ConfigReport:
+    accepted: list[Example] = []
+    refused: list[Refused] = []
+    async for row in build_corpus(cfg.corpus, cfg.seed).read(Aside("corpus")):
+        if isinstance(row, Refused):
+            refused.append(row)
+        else:
+            accepted.append(row)
+    read = len(accepted) + len(refused)
+    problems: list[str] = []
+    items = []
+    for one in cfg.evaluation.sets:
+        try:
+            items += [item.example for item in (await evaluation_set(one, cfg)).items]
+        except DataError as error:
+            problems.append(str(error))
+    corpus, held = hold_out(accepted, cfg.evaluation.held_out, cfg.seed)
+    corpus, contaminated = decontaminate(corpus, [row.instruction for row in [*items, *held]], cfg.evaluation)
+    refused += contaminated
+    if not corpus:
+        problems.append(f"corpus.path {cfg.corpus.path}: no row is left to train on")
+    preflight, found = _preflight(cfg, corpus)
+    problems += found
+    quotes = quote(cfg, _sizes(corpus, len(items) + len(held)))
+    return ConfigReport(
+        name=cfg.name,
+        rows_read=read,
+        rows=len(corpus),
+        refused=dict(Counter(row.reason for row in refused)),
+        refused_examples=_examples(refused),
+        held_out=len(held),
+        evaluation_items=len(items) + len(held),
+        quotes=quotes,
+        preflight=preflight,
+        problems=[*problems, *_key_problems(cfg)],
+        warnings=_warnings(cfg, corpus, len(items) + len(held), quotes),
+        currency=cfg.budget.currency,
+    )
+
+
+def _examples(refused: Sequence[Refused]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for row in refused:
+        shown = found.setdefault(row.reason, [])
+        if len(shown) < EXAMPLES:
+            shown.append(f"{row.detail}: {row.text!r}")
+    return found
+
+
+def _sizes(corpus: Sequence[Example], items: int) -> Sizes:
+    rows = max(1, len(corpus))
+    asked = sum(len(turn.content) for row in corpus for turn in row.turns)
+    answered = sum(len(row.response) for row in corpus)
+    return Sizes(len(corpus), asked / rows / CHARS_PER_TOKEN, answered / rows / CHARS_PER_TOKEN, items)
+
+
+def _preflight(cfg: RunConfig, corpus: Sequence[Example]) -> tuple[dict[str, Any] | None, list[str]]:
+    """The student's pre-flight of the corpus, and what is wrong with it."""
+    if not corpus:
+        return None, []
+    try:
+        student = build_student(cfg)
+        report = student.preflight(corpus)
+        report.check()
+    except StudentError as error:
+        return None, [str(error)]
+    return report.summary(), []
+
+
+def _key_problems(cfg: RunConfig) -> list[str]:
+    found = []
+    for role, endpoint in endpoints(cfg).items():
+        is_local = urlsplit(endpoint.base_url).hostname in LOCAL_HOSTS
+        if endpoint.api_key_env and not is_local and not os.environ.get(endpoint.api_key_env):
+            found.append(
+                f"{role}.endpoint: the environment variable {endpoint.api_key_env} is not set; export it, "
+                "or name another with api_key_env"
+            )
+    return found
+
+
+def _warnings(cfg: RunConfig, corpus: Sequence[Example], items: int, quotes: Sequence[StageQuote]) -> list[str]:
+    found = []
+    for role, endpoint in endpoints(cfg).items():
+        price = endpoint.price
+        is_local = urlsplit(endpoint.base_url).hostname in LOCAL_HOSTS
+        if not is_local and not (price.input_per_million or price.output_per_million):
+            found.append(f"{role}.endpoint.price is not set: the cost of its calls is counted as 0")
+    total = sum(line.cost for line in quotes)
+    if cfg.budget.max_cost is not None and total > cfg.budget.max_cost:
+        found.append(
+            f"the quote of {total:,.2f} is above budget.max_cost {cfg.budget.max_cost:g}: the run will pause there"
+        )
+    if not items:
+        found.append("no evaluation set: the run will not say how good the student gets; set evaluation.held_out")
+    if len(corpus) < cfg.expand.seeds_per_prompt:
+        found.append(f"D has only {len(corpus)} rows")
+    return found
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What a data file holds."""
+
+    report: Any
+
+    @property
+    def exit_code(self) -> int:
+        """2 where no row can be used."""
+        return 0 if self.report.accepted else 2
+
+    def show(self, *, as_json: bool) -> None:
+        """Print the report."""
+        if as_json:
+            print(self.report.to_json())
+            return
+        from tapir.corpus.render import show
+
+        show(self.report, Console(highlight=False))
+
+
+def check_data(path: Path | str, overrides: Sequence[str] = ()) -> DataReport:
+    """Read a data file as a run would: rows accepted, repaired and refused, with reasons and examples.
+
+    `overrides` are settings of the corpus section, as `max_chars=2000`.
+
+    Raises:
+        DataError: the file cannot be read as instructions and responses.
+    """
+    from tapir.config import parse_section
+    from tapir.corpus.report import inspect
+
+    return DataReport(inspect(parse_section(CorpusConfig, {"path": str(path)}, overrides, str(path))))

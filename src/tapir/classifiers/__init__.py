@@ -1,0 +1,1 @@
+"""Classifiers: who tells the task type of an instruction."""

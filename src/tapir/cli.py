@@ -1,0 +1,169 @@
+"""The command line. Each command parses its arguments, calls one public function and prints what it returns.
+
+Nothing heavy is imported before a command needs it: `tapir --help` answers at once.
+"""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tapir.classifiers.tag_cli import tag
+from tapir.errors import TapirError
+from tapir.oracles.ledger_cli import app as ledger
+from tapir.version import __version__
+
+app = typer.Typer(
+    name="tapir",
+    help="Distil a large model's skills into a small one: the student decides what it is taught (TAPIR).",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML configuration; `tapir init` writes one.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, such as runs/demo.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="SETTING=VALUE", help="Override a setting; may be repeated.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    is_version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
+) -> None:
+    if is_version:
+        print(f"tapir {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="The file to write.")],
+    preset: Annotated[str, typer.Option(help="world, keyless, paper or frugal.")] = "paper",
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write a commented configuration to start from."""
+    from tapir.presets import write_preset
+
+    write_preset(path, preset, force=force)
+    print(f"{path} written; edit it, then: tapir check {path}")
+
+
+@app.command()
+def check(
+    path: Annotated[Path, typer.Argument(metavar="CONFIG|DATA", help="A configuration (.yaml) or a data file.")],
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Validate a configuration and quote its rows, calls and tokens; or tell what a data file holds. Spends nothing."""
+    from tapir.check import ConfigReport, DataReport, check_config, check_data
+    from tapir.config import load_config
+
+    found: ConfigReport | DataReport
+    if path.suffix.lower() in {".yaml", ".yml"}:
+        found = check_config(load_config(path, tuple(overrides or ())))
+    else:
+        found = check_data(path, tuple(overrides or ()))
+    found.show(as_json=as_json)
+    raise typer.Exit(found.exit_code)
+
+
+@app.command()
+def run(
+    path: ConfigPath,
+    overrides: Overrides = None,
+    retry_refused: Annotated[
+        bool, typer.Option("--retry-refused", help="Ask again for rows refused because a call failed.")
+    ] = False,
+    is_plain: Annotated[bool, typer.Option("--plain", help="Plain lines instead of the live panel.")] = False,
+) -> None:
+    """Run a configuration; the same command again continues where it stopped."""
+    from tapir.config import load_config
+    from tapir.terminal import run_in_terminal
+
+    cfg = load_config(path, tuple(overrides or ()))
+    command = shlex.join(["tapir", "run", str(path), *(word for one in overrides or () for word in ("--set", one))])
+    raise typer.Exit(run_in_terminal(cfg, command, retry_refused=retry_refused, is_plain=is_plain))
+
+
+@app.command()
+def status(path: RunPath, as_json: AsJson = False) -> None:
+    """What a run has done: rows in, kept and refused per stage, results, spent and forecast."""
+    from tapir.status import read_status
+    from tapir.tables import print_status
+
+    print_status(read_status(path), as_json=as_json)
+
+
+@app.command()
+def report(
+    path: RunPath,
+    out: Annotated[Path | None, typer.Option(help="Where to write the page; default RUN/report.html.")] = None,
+) -> None:
+    """Write one self-contained HTML page on a run."""
+    from tapir.report import write_report
+
+    print(f"report: {write_report(path, out)}")
+
+
+@app.command()
+def export(
+    path: RunPath,
+    round_: Annotated[int, typer.Option("--round", min=1, help="The round whose training set to write.")] = 1,
+    format_: Annotated[str, typer.Option("--format", help="messages, alpaca or sharegpt.")] = "messages",
+    out: Annotated[Path | None, typer.Option(help="The directory to write; default RUN/export.")] = None,
+) -> None:
+    """Write a round's training set for other tools (TRL, LLaMA-Factory)."""
+    from tapir.export import export_round
+
+    print(f"exported: {export_round(path, round_, format_, out)}")
+
+
+@app.command()
+def evaluate(
+    path: Annotated[Path, typer.Argument(metavar="RUN|CONFIG", help="A run directory, or a configuration.")],
+    model: Annotated[
+        str | None, typer.Option(help="A student's directory or hub id; default: the newest student of the run.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="A held-out file, instead of the run's evaluation sets.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a student on a run's evaluation sets, or on any held-out file with the run's judge."""
+    from tapir.evaluation.command import evaluate_student
+    from tapir.tables import print_summary
+
+    print_summary(evaluate_student(path, model, data), as_json=as_json)
+
+
+@app.command()
+def serve(
+    path: Annotated[Path, typer.Argument(metavar="RUN|RUNS", help="A run directory, or the directory of several.")],
+    host: Annotated[str, typer.Option(help="An address of this machine.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8732,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Show a run in the browser, live, with the explorer and the threshold bench."""
+    from tapir.serve import serve as serve_runs
+
+    serve_runs(path, host, port, open_browser)
+
+
+app.command()(tag)
+app.add_typer(ledger, name="ledger")
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one line and an exit code, not in a traceback."""
+    try:
+        app()
+    except TapirError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.exit(141)

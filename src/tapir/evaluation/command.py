@@ -1,0 +1,74 @@
+"""`tapir evaluate`: one student, measured outside a run."""
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+from tapir.build import build_judge, build_student, evaluation_set, open_oracles
+from tapir.config import EvaluationSetConfig, RunConfig, load_config, parse_config
+from tapir.console import view
+from tapir.errors import ConfigError, ResumeError, RunError
+from tapir.evaluation.evaluator import SetEvaluator
+from tapir.evaluation.results import Summary, summarise
+from tapir.rows import Checkpoint, Evaluated, Refused
+from tapir.status import open_run, read_manifest
+from tapir.store.step import StageContext
+
+
+def evaluate_student(path: Path, model: str | None = None, data: str | None = None) -> Summary:
+    """Measure `model`, or the newest student of the run at `path`, on the run's evaluation sets or on the file `data`.
+
+    `path` is a run directory or a configuration file; its judge scores.
+
+    Raises:
+        TapirError: there is no such run, student or set, or the student answers nothing.
+    """
+    if path.suffix.lower() in {".yaml", ".yml"}:
+        cfg = load_config(path)
+    else:
+        cfg = parse_config(read_manifest(open_run(path))["config"], str(path))
+    student = Checkpoint(path=model, digest=model) if model else newest_student(cfg)
+    sets = cfg.evaluation.sets
+    if data is not None:
+        sets = (EvaluationSetConfig(name=Path(data).stem or "data", path=data),)
+    if not sets:
+        raise ConfigError(f"{path}: its configuration names no evaluation set; name a held-out file with --data FILE")
+    rows = asyncio.run(_evaluate(cfg, student, sets))
+    if not rows:
+        raise RunError(f"{student.path}: answered no item; nothing can be said of it")
+    return summarise(rows)
+
+
+def newest_student(cfg: RunConfig) -> Checkpoint:
+    """The student of the last round that the run has trained.
+
+    Raises:
+        ResumeError: the run has trained none.
+    """
+    found = sorted(
+        (cfg.directory / "students").glob("round-*/tapir.json"), key=lambda path: int(path.parent.name.split("-")[1])
+    )
+    if not found:
+        raise ResumeError(f"{cfg.directory}: has no student yet; run it first, or name one with --model")
+    return Checkpoint(path=str(found[-1].parent), digest=str(found[-1].parent))
+
+
+async def _evaluate(cfg: RunConfig, student: Checkpoint, sets: tuple[EvaluationSetConfig, ...]) -> list[Evaluated]:
+    rows: list[Evaluated] = []
+    refused: list[Refused] = []
+    with tempfile.TemporaryDirectory() as work, view() as shown:
+        async with open_oracles(cfg) as oracles:
+            answerer = build_student(cfg)
+            judge = await build_judge(cfg, oracles)
+            evaluator = SetEvaluator([await evaluation_set(one, cfg) for one in sets], answerer, judge)
+            stage = StageContext("evaluate", Path(work), shown)
+            shown.started("evaluate", None)
+            async for row in evaluator.run(stage, student):
+                stage.count(is_refused=isinstance(row, Refused))
+                if isinstance(row, Refused):
+                    refused.append(row)
+                else:
+                    rows.append(row)
+        if refused:
+            shown.said(f"{len(refused)} items refused, the first: {refused[0].reason}: {refused[0].detail}")
+    return rows

@@ -1,0 +1,1 @@
+"""Oracles: any model behind a chat endpoint."""

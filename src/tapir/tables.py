@@ -1,0 +1,130 @@
+"""Numbers as a person reads them in a terminal, or as JSON for machines."""
+
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from tapir.arms import ARM_TITLES
+from tapir.console import duration
+from tapir.evaluation.results import Summary
+from tapir.status import Status
+
+PARTS = ("all", "easy", "hard", "core", "d_like")
+PART_TITLES = {"all": "all", "easy": "easy", "hard": "hard", "core": "core", "d_like": "D-like"}
+
+
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON."""
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def arm_title(arm: str) -> str:
+    """What an arm is called where people read it."""
+    name, _, round_ = arm.partition("-")
+    return f"TAPIR after round {round_}" if name == "tapir" and round_ else ARM_TITLES.get(arm, arm)
+
+
+def print_status(status: Status, *, as_json: bool) -> None:
+    """Print a run's state and results."""
+    if as_json:
+        print_json(status.to_dict())
+        return
+    console = Console()
+    state = "finished" if status.is_finished else f"{status.rounds_done} of {status.rounds} rounds done"
+    console.print(f"run {status.name}: {state}", highlight=False)
+    table = Table("stage", "in", "kept", "refused", "time", box=None, header_style="bold")
+    for stage in status.stages:
+        lost = ", ".join(f"{count} {reason}" for reason, count in sorted(stage.refused.items()))
+        table.add_row(stage.name, f"{stage.rows_in:,}", f"{stage.kept:,}", lost, duration(stage.seconds))
+    console.print(table)
+    if status.spending:
+        spent = status.spent
+        console.print(
+            f"spent: {spent.calls:,} calls, {spent.input_tokens:,} + {spent.output_tokens:,} tokens, "
+            f"cost {spent.cost:,.4f}; saved by the ledger: {spent.saved_calls:,} calls, cost {spent.saved_cost:,.4f}",
+            highlight=False,
+        )
+    if status.running:
+        console.print(f"begun, not whole: {', '.join(status.running)}", highlight=False)
+    print_results(status)
+
+
+def print_results(status: Status) -> None:
+    """Print what every arm reached, how sure TAPIR's lead is, and which tasks lose."""
+    if not status.evaluation:
+        return
+    console = Console()
+    parts = [part for part in PARTS if any(getattr(one, part) is not None for one in status.evaluation.values())]
+    is_accuracy = all(one.is_accuracy for one in status.evaluation.values())
+    title = "accuracy, %" if is_accuracy else "judge's score in % of the scale"
+    table = Table(
+        "", *(PART_TITLES[part] for part in parts), title=title, box=None, header_style="bold", title_justify="left"
+    )
+    for arm in _order(status):
+        values = [getattr(status.evaluation[arm], part) for part in parts]
+        table.add_row(arm_title(arm), *("" if value is None else f"{value:.1f}" for value in values))
+    console.print(table)
+    _print_differences(console, status, parts)
+    _print_losses(console, status)
+
+
+def _order(status: Status) -> list[str]:
+    """S_0, the rivals, then TAPIR round by round."""
+    own = [arm for arm in status.evaluation if arm.startswith("tapir-")]
+    rivals = [arm for arm in status.evaluation if not arm.startswith("tapir") and arm != "s0"]
+    return ["s0", *rivals, *own] if "s0" in status.evaluation else [*rivals, *own]
+
+
+def _print_differences(console: Console, status: Status, parts: list[str]) -> None:
+    if not status.differences:
+        return
+    table = Table(
+        "TAPIR minus", *(PART_TITLES[part] for part in parts if part != "d_like"), box=None, header_style="bold"
+    )
+    for arm in [arm for arm in _order(status) if arm in status.differences]:
+        cells = []
+        for part in [part for part in parts if part != "d_like"]:
+            gap = status.differences[arm].get(part)
+            cells.append("" if gap is None else f"{gap.mean:+.1f} [{gap.low:+.1f}, {gap.high:+.1f}]")
+        table.add_row(arm_title(arm), *cells)
+    console.print(table)
+    console.print("in brackets: 95 % intervals, paired bootstrap over the test items of this one run", style="dim")
+
+
+def _print_losses(console: Console, status: Status) -> None:
+    """Name the tasks on which TAPIR ends below S_0 or below a rival."""
+    ours = status.evaluation.get("tapir")
+    if ours is None:
+        return
+    for arm in ("s0", *(arm for arm in status.differences if arm != "s0")):
+        theirs = status.evaluation.get(arm)
+        if theirs is None:
+            continue
+        losses = [
+            f"{task} {ours.tasks[task] - value:+.1f}"
+            for task, value in theirs.tasks.items()
+            if task in ours.tasks and ours.tasks[task] < value
+        ]
+        if losses:
+            console.print(f"TAPIR loses against {arm_title(arm)} on: {', '.join(losses)}", highlight=False)
+
+
+def print_summary(summary: Summary, *, as_json: bool) -> None:
+    """Print one student's results."""
+    if as_json:
+        print_json(summary.to_dict())
+        return
+    console = Console()
+    unit = "accuracy, %" if summary.is_accuracy else "judge's score in % of the scale"
+    table = Table("part", unit, box=None, header_style="bold")
+    for part in PARTS:
+        value = getattr(summary, part)
+        if value is not None:
+            table.add_row(PART_TITLES[part], f"{value:.1f}")
+    for task, value in summary.tasks.items():
+        table.add_row(f"  {task}", f"{value:.1f}")
+    console.print(table)
+    mean = "" if summary.score is None else f", mean judge score {summary.score:.2f} of 10"
+    console.print(f"{summary.items} items{mean}", highlight=False)
