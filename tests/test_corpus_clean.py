@@ -70,6 +70,12 @@ def asks(*turns: str) -> list[dict[str, str]]:
         {"conversations": [{"from": "user", "value": "Add.\n\n2 3"}, {"from": "assistant", "value": "5"}]},
         {"prompt": asks("Add.\n\n2 3"), "completion": [{"role": "assistant", "content": "5"}]},
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "Add.\n\n2 3"}]}, *asks("x", "5")[1:]]},
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "input_text", "text": "Add.\n\n2 3"}]},
+                *asks("x", "5")[1:],
+            ]
+        },
     ],
 )
 def test_every_shape_gives_the_same_example(fields: dict[str, Any]) -> None:
@@ -94,6 +100,14 @@ def test_the_last_response_is_the_one_to_learn_and_earlier_exchanges_stay() -> N
     assert accepted({"messages": asks("system:S", "a", "b", "c", "d")}) == (turns, "d", [])
     alpaca = {"instruction": "c", "output": "d", "system": "S", "history": [["a", "b"]]}
     assert accepted(alpaca) == (turns, "d", [])
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\u200b", None])
+def test_a_system_turn_without_text_is_removed_and_counted(text: str | None) -> None:
+    messages = [{"role": "system", "content": text}, *asks("a", "b")]
+    assert accepted({"messages": messages}) == ([("user", "a")], "b", ["empty-system"])
+    turns = [("system", "S"), ("user", "a")]
+    assert accepted({"messages": messages, "system": "S"}) == (turns, "b", ["empty-system"])
 
 
 def test_an_unanswered_turn_is_cut_and_counted() -> None:
@@ -139,7 +153,11 @@ def test_a_conversation_written_as_json_inside_a_text_is_read() -> None:
         ({"instruction": "a", "output": None}, "empty-response"),
         ({"instruction": "a", "output": " \n\t"}, "empty-response"),
         ({"instruction": None, "output": "b"}, "empty-instruction"),
-        ({"instruction": "\u200b \x00", "output": ""}, "empty-response"),
+        ({"instruction": "\u200b \x00", "output": "b"}, "empty-instruction"),
+        ({"instruction": "a", "output": "\u200b\u2060\ufeff\u2800"}, "empty-response"),
+        ({"instruction": "<image>\nWhat is it?", "output": "A bus."}, "missing-media"),
+        ({"messages": [*asks("a\n <video> ", "b", "c", "d")]}, "missing-media"),
+        ({"instruction": "a", "output": "[output]"}, "placeholder-response"),
         ({"instruction": {"a": 1}, "output": "b"}, "wrong-type"),
         ({"instruction": "a", "output": ["b", "c"]}, "wrong-type"),
         ({"instruction": "a", "output": True}, "wrong-type"),
@@ -170,6 +188,7 @@ def test_a_row_of_exactly_the_longest_length_is_accepted() -> None:
         ("it\x92s", "it’s", ["windows-1252"]),
         ("\ufeffa", "a", ["byte-order-mark"]),
         ("a  b\n\n\tc", "a  b\n\n\tc", []),
+        ("👩\u200d👧 \u0633\u200c", "👩\u200d👧 \u0633\u200c", []),
         ("e\u0301 ﬁ \u202e x", "e\u0301 ﬁ \u202e x", []),
     ],
 )
@@ -222,6 +241,7 @@ PLACEHOLDER_INPUTS = (
     "< noinput >", "(no input)", "[noinput]", '"<noinput>"', "`<noinput>`", "\\<noinput\\>", "<noinput>,", "<noinputs>",
     "<noinpute>", "<noinput", "No input required", "No input required.", "No input needed.", "No input provided",
     "Input not required", "N/A", "<N/A>", "None", "none", "<none>", "null", "nan", "(empty)", "Not applicable",
+    "No input needed for this task.", "There is no input.", "No context provided",
 )  # fmt: skip
 
 

@@ -72,11 +72,14 @@ GOOD = {
     "wrapped-indented.json": json.dumps({"rows": [ROW, SECOND], "license": "MIT"}, indent=4),
     "by-split.json": json.dumps({"train": [ROW, SECOND]}),
     "one-after-the-other.json": json.dumps(ROW, indent=1) + "\n" + json.dumps(SECOND, indent=1),
+    "indented.jsonl": json.dumps(ROW, indent=2) + "\n" + json.dumps(SECOND, indent=2),
+    "wrapped.jsonl": json.dumps({"version": 1, "data": [ROW, SECOND]}) + "\n",
     "two-arrays.json": json.dumps([ROW]) + json.dumps([SECOND]),
     "table.csv": 'instruction,input,output\n"Add 2 and 3.",,5\nName a colour.,,Grün\n',
     "table.tsv": "instruction\tinput\toutput\nAdd 2 and 3.\t\t5\nName a colour.\t\tGrün\n",
     "semicolons.csv": "instruction;input;output\nAdd 2 and 3.;;5\nName a colour.;;Grün\n",
     "crlf.csv": 'instruction,input,output\r\n"Add 2 and 3.",,5\r\nName a colour.,,Grün\r\n',
+    "late-header.csv": "\n \nsep=;\ninstruction;input;output\nAdd 2 and 3.;;5\nName a colour.;;Grün\n",
     "no-suffix": "instruction,input,output\nAdd 2 and 3.,,5\nName a colour.,,Grün\n",
     "rows.txt": LINE + b"\n" + SECOND_LINE,
 }
@@ -123,6 +126,8 @@ def test_a_json_file_named_csv_is_read_as_json(write: Callable[..., Path]) -> No
         ("utf-16-le", b"", "utf-16"),
         ("utf-16-be", b"", "utf-16"),
         ("utf-32-le", codecs.BOM_UTF32_LE, "utf-32"),
+        ("utf-32-le", b"", "utf-32"),
+        ("utf-32-be", b"", "utf-32"),
     ],
 )
 def test_byte_order_marks_and_wide_encodings_are_undone_and_noted(
@@ -138,6 +143,47 @@ def test_byte_order_marks_and_wide_encodings_are_undone_and_noted(
 def test_half_a_utf_16_character_at_the_end_rejects_the_file(write: Callable[..., Path]) -> None:
     path = write("rows.json", codecs.BOM_UTF16_LE + json.dumps([ROW]).encode("utf-16-le")[:-1])
     assert problem(path) == f"{path}: is not whole UTF-16 text (truncated data); save it as UTF-8"
+
+
+@pytest.mark.parametrize("name", ["indented.json", "lines.jsonl", "table.csv"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_lines_that_end_in_cr_alone_are_read_and_noted(
+    name: str, pack: Callable[[bytes], bytes], write: Callable[..., Path]
+) -> None:
+    data = GOOD[name]
+    text = data if isinstance(data, bytes) else data.encode()
+    path = write(name + ".gz" if pack is gzip.compress else name, pack(text.replace(b"\n", b"\r")))
+    assert fields(path) == [ROW, SECOND]
+    assert repairs(path) == ["line-endings"]
+
+
+def test_line_feeds_inside_quotes_do_not_hide_lines_that_end_in_cr(write: Callable[..., Path]) -> None:
+    path = write("rows.csv", b'instruction,output\r"two\nlines",5\rAdd 2 and 3.,5\r')
+    assert fields(path) == [
+        {"instruction": "two\nlines", "output": "5"},
+        {"instruction": "Add 2 and 3.", "output": "5"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sign", "read", "kind"),
+    [
+        ("\ud83d", "\ufffd", "lone-surrogate"),
+        ("\ude00", "\ufffd", "lone-surrogate"),
+        ("\udc80", "\ufffd", "lone-surrogate"),
+        ("\ud83d\ude00", "\U0001f600", "cesu-8"),
+    ],
+)
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl", "rows.csv"])
+def test_surrogates_written_as_bytes_are_no_windows_1252(
+    name: str, sign: str, read: str, kind: str, write: Callable[..., Path]
+) -> None:
+    row = {"instruction": f"a{sign}b", "output": "c"}
+    text = json.dumps(row, ensure_ascii=False)
+    text = {"json": f"[{text}]", "jsonl": text, "csv": f"instruction,output\na{sign}b,c\n"}[name.split(".")[1]]
+    path = write(name, text.encode("utf-8", "surrogatepass"))
+    assert fields(path) == [{"instruction": f"a{read}b", "output": "c"}]
+    assert repairs(path) == [kind]
 
 
 @pytest.mark.parametrize("name", ["rows.json", "rows.jsonl", "rows.csv"])
@@ -172,6 +218,7 @@ def test_one_broken_line_costs_only_itself(write: Callable[..., Path]) -> None:
 def test_a_broken_first_line_is_told_from_a_document(write: Callable[..., Path]) -> None:
     assert fields(write("rows.json", b'{"instruction": "Add\n' + SECOND_LINE + b"\n")) == ["broken-json", SECOND]
     assert fields(write("rows.jsonl", b"garbage\n" + SECOND_LINE)) == ["broken-json", SECOND]
+    assert fields(write("rows.jsonl", b"{\n" + SECOND_LINE)) == ["broken-json", SECOND]
 
 
 def test_a_last_line_cut_off_is_one_broken_row(write: Callable[..., Path]) -> None:
@@ -256,9 +303,19 @@ def test_deep_nesting_refuses_the_row(name: str, depth: int, write: Callable[...
     assert fields(write(name, f"[{text}]" if name.endswith("json") else text)) == ["too-deep", ROW]
 
 
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl"])
+def test_a_long_whole_number_keeps_all_its_digits(name: str, write: Callable[..., Path]) -> None:
+    row = {"instruction": "2 to the power of 90?", "output": 2**90}
+    assert fields(write(name, json.dumps(row))) == [row]
+
+
 def test_a_number_of_ten_thousand_digits_refuses_the_row(write: Callable[..., Path]) -> None:
     row = '{"instruction": "Hi", "output": "5", "output ": NaN, "n": ' + "9" * 10_000 + "}"
-    assert fields(write("rows.jsonl", row + "\n" + json.dumps(ROW))) == ["broken-json", ROW]
+    path = write("rows.jsonl", row + "\n" + json.dumps(ROW))
+    assert fields(path) == ["broken-json", ROW]
+    assert (
+        next(row.detail for row in read_rows(path) if isinstance(row, Bad)) == "holds a number of thousands of digits"
+    )
 
 
 @pytest.mark.parametrize("name", ["rows.json", "rows.jsonl", "rows.csv", "wrapped.json"])
@@ -312,7 +369,11 @@ def test_nul_bytes_left_by_a_crash_are_named(write: Callable[..., Path]) -> None
             "is a Git LFS pointer, not the data; fetch the data with `git lfs pull`",
         ),
         ("rows.json", b"<!DOCTYPE html>", "is a web page, as after a failed download; fetch the data itself"),
-        ("twice.gz", gzip.compress(gzip.compress(LINE, mtime=0), mtime=0), "is packed with gzip twice; unpack it once with gunzip"),
+        (
+            "twice.gz",
+            gzip.compress(gzip.compress(LINE, mtime=0), mtime=0),
+            "is packed with gzip twice; unpack it once with gunzip",
+        ),
         (
             "notes.txt",
             b"Dear diary",
@@ -452,10 +513,10 @@ def test_column_names_may_be_in_capitals(write: Callable[..., Path]) -> None:
     assert fields(write("rows.csv", "Instruction,Output\nHi,Ho\n")) == [{"Instruction": "Hi", "Output": "Ho"}]
 
 
-def _parquet(path: Path, columns: dict[str, Any], **options: Any) -> Path:
+def _parquet(path: Path, columns: dict[str, Any] | list[Any], names: list[str] | None = None) -> Path:
     pa = pytest.importorskip("pyarrow")
     pq = pytest.importorskip("pyarrow.parquet")
-    pq.write_table(pa.table(columns), path, **options)
+    pq.write_table(pa.table(columns, names=names), path)
     return path
 
 
@@ -480,6 +541,10 @@ def test_parquet_is_known_by_content_and_its_faults_are_named(tmp_path: Path, wr
     assert "is a Parquet file inside gzip" in problem(write("rows.parquet.gz", gzip.compress(data)))
     assert "found 'a', 'b'; rename" in problem(_parquet(tmp_path / "other.parquet", {"a": [1], "b": [2]}))
     assert "holds no rows" in problem(_parquet(tmp_path / "none.parquet", {"instruction": [], "output": []}))
+    twice = _parquet(tmp_path / "twice.parquet", [["a"], ["b"], ["c"]], ["instruction", "output", "output"])
+    assert (
+        problem(twice) == f"{twice}: two columns have the same name in ['instruction', 'output', 'output']; rename one"
+    )
     damaged = write("bad.parquet", data[:4] + b"\xff" * 12 + data[16:])
     assert "is damaged after row 0" in problem(damaged)
 
@@ -494,6 +559,7 @@ def test_a_hub_data_set_is_read_from_a_local_directory(
     assert [dict(row.fields) for row in data.rows() if isinstance(row, Raw)] == [ROW, SECOND]
     assert data.digest() == DataSet(f"hub:{path.parent}").digest()
     assert "split 'nosuch' cannot be loaded" in problem(f"hub:{path.parent}", split="nosuch")
+    assert problem("hub:") == "hub: names no data set; give hub:owner/name"
 
 
 def test_the_digest_is_of_names_and_bytes(write: Callable[..., Path]) -> None:

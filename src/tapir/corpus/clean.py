@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from tapir.corpus.json_value import Unreadable, windows_1252
-from tapir.corpus.raw import Bad, Raw, Repair, printable, refused
+from tapir.corpus.raw import Bad, Raw, Repair, is_blank, printable, refused
 from tapir.corpus.shape import JOINT, LINEAGE_COLUMNS, Shape, Shaped, canonical, shape_of
-from tapir.corpus.traps import find_trap, mend_input, mend_response, response_trap
+from tapir.corpus.traps import find_trap, media_token, mend_input, mend_response, response_trap
 from tapir.rows import Example, Lineage, Message, Refused, example, excerpt, turns_id
 
 _ODD = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufeff]")
@@ -82,9 +82,9 @@ def _sound(raw: Raw, shaped: Shaped, repairs: list[Repair], cleaning: Cleaning) 
         return _refuse(raw, shaped, "placeholder-response", "nothing is left of the response", instruction)
     is_single = not any(turn.role != "system" for turn in before)
     judge = find_trap if is_single else response_trap
-    trap = judge(instruction, given, response, had_placeholder=had_placeholder)
     asked = instruction + JOINT + given if given else instruction
     turns = (*before, Message(role="user", content=asked))
+    trap = judge(instruction, given, response, had_placeholder=had_placeholder) or media_token(turns)
     if trap:
         detail = f"{raw.file}, {raw.place}: {trap.detail}"
         row = Refused(id=turns_id(turns), reason=trap.reason, detail=printable(detail), text=excerpt(asked))
@@ -100,12 +100,12 @@ def text(value: str, repairs: list[Repair]) -> str:
     """A text as it is kept; appends to `repairs` what was changed.
 
     Line ends become LF, control characters but tab and LF go, C1 controls become what Windows-1252 means by them, lone
-    surrogates become U+FFFD, byte order marks and outer white space go.
+    surrogates become U+FFFD, byte order marks and outer white space go, and so does a text of nothing visible.
     """
     odd = _ODD.search(value)
     if odd is not None:
         value = _mend(value, odd.start(), repairs)
-    stripped = value.strip()
+    stripped = "" if is_blank(value) else value.strip()
     if stripped != value:
         repairs.append(Repair("outer-whitespace", excerpt(repr(value)), excerpt(repr(stripped))))
     return stripped

@@ -19,7 +19,7 @@ from tapir.errors import DataError
 from tapir.roles import Stage
 from tapir.rows import Example, Refused, refuse
 
-VERSION = 1
+VERSION = 2
 """Of reading, cleaning and comparing; raised when the same file may give other rows."""
 _SLICE_S = 0.02
 """Longest time without a look at the event loop."""

@@ -19,6 +19,9 @@ MAX_DEPTH = 64
 
 _STRING_OR_COMMA = re.compile(r'"(?:[^"\\]|\\.)*"|,(?=\s*[}\]])', re.DOTALL)
 _FOREIGN_BYTE = re.compile("[\udc80-\udcff]")
+_SURROGATE_PAIR = re.compile("\udced([\udca0-\udcaf])([\udc80-\udcbf])\udced([\udcb0-\udcbf])([\udc80-\udcbf])")
+_LONE_SURROGATE = re.compile("\udced[\udca0-\udcbf][\udc80-\udcbf]")
+"""Surrogates encoded as if they were characters, as `surrogateescape` shows their bytes."""
 _FOREIGN_RUN = re.compile("[\udc80-\udcff]{4,}")
 
 
@@ -43,7 +46,7 @@ def parse_bytes(data: bytes) -> tuple[Any, tuple[Repair, ...]]:
         text, repairs = decode(data)
         value, more = parse_leniently(text)
         return value, (*repairs, *more)
-    if count_names(value) != data.count(b'":'):
+    if count_names(value) != data.count(b'":') or _is_rounded(value):
         return parse_leniently(data.decode())
     return value, ()
 
@@ -58,7 +61,7 @@ def decode(data: bytes) -> tuple[str, tuple[Repair, ...]]:
 
 
 def read_foreign_bytes(text: str) -> tuple[str, tuple[Repair, ...]]:
-    """`text` with the bytes that `surrogateescape` has kept read as Windows-1252.
+    """`text` with the bytes that `surrogateescape` has kept read as Windows-1252, or as surrogates where they are some.
 
     Raises:
         Unreadable: four or more of them follow one another.
@@ -66,12 +69,33 @@ def read_foreign_bytes(text: str) -> tuple[str, tuple[Repair, ...]]:
     found = _FOREIGN_BYTE.search(text)
     if found is None:
         return text, ()
+    near = slice(max(0, found.start() - 20), found.end() + 20)
+    before = ascii(text[near].encode("utf-8", "surrogateescape"))
+    repairs: list[Repair] = []
+    for kind, pattern, character in (
+        ("cesu-8", _SURROGATE_PAIR, _paired),
+        ("lone-surrogate", _LONE_SURROGATE, lambda _: "\ufffd"),
+    ):
+        text, count = pattern.subn(character, text)
+        if count:
+            repairs.append(Repair(kind, before, ascii(text[near])))
     if _FOREIGN_RUN.search(text):
         raise Unreadable("not-utf-8", "holds bytes that are neither UTF-8 nor Windows-1252; save the file as UTF-8")
     mended = _FOREIGN_BYTE.sub(lambda match: windows_1252(ord(match.group()) - 0xDC00), text)
-    near = slice(max(0, found.start() - 20), found.end() + 20)
-    before = ascii(text[near].encode("utf-8", "surrogateescape"))
-    return mended, (Repair("windows-1252", before, mended[near]),)
+    if mended != text:
+        repairs.append(Repair("windows-1252", before, mended[near]))
+    return mended, tuple(repairs)
+
+
+def _paired(match: re.Match[str]) -> str:
+    """The character of two surrogates of three bytes each (CESU-8)."""
+    return (
+        match.group()
+        .encode("utf-8", "surrogateescape")
+        .decode("utf-8", "surrogatepass")
+        .encode("utf-16", "surrogatepass")
+        .decode("utf-16")
+    )
 
 
 def windows_1252(byte: int) -> str:
@@ -150,7 +174,7 @@ class _Hooks:
         except (json.JSONDecodeError, Unreadable):
             raise
         except ValueError as error:  # a number of more digits than Python converts
-            raise Unreadable("broken-json", str(error)) from error
+            raise Unreadable("broken-json", "holds a number of thousands of digits") from error
 
     def _constant(self, name: str) -> None:
         self.repairs.append(Repair("nan-to-null", name, "null"))
@@ -170,6 +194,11 @@ class _Hooks:
                     raise Unreadable("duplicate-keys", f"gives {excerpt(name)!r} two different values")
             self.repairs.append(Repair("duplicate-keys", ", ".join(name for name, _ in pairs), ", ".join(value)))
         return value
+
+
+def _is_rounded(value: Any) -> bool:
+    """Whether a field may be a whole number that is too long for orjson, which rounds it."""
+    return type(value) is dict and any(type(item) is float and abs(item) >= 2**53 for item in value.values())
 
 
 def too_deep() -> Unreadable:

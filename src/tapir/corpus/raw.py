@@ -6,6 +6,7 @@ The one home of every reason to refuse a corpus row and of every kind of repair.
 from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
+from unicodedata import category
 
 import msgspec
 
@@ -50,9 +51,10 @@ REPAIRS: Mapping[str, str] = {
     "misnamed": "the file's name promises another format than it holds",
     "windows-1252": "bytes that are not UTF-8 were read as Windows-1252",
     "lone-surrogate": "half a surrogate pair became U+FFFD",
+    "cesu-8": "a character written as two surrogates of three bytes each was read",
     "control-characters": "control characters were removed",
     "line-endings": "CRLF and CR became LF",
-    "outer-whitespace": "white space around a text was removed",
+    "outer-whitespace": "white space around a text was removed, or a text of nothing visible",
     "nan-to-null": "NaN or Infinity was read as no value",
     "trailing-comma": "a comma before a closing bracket, or after a row, was ignored",
     "missing-comma": "a missing comma between two rows was supplied",
@@ -66,6 +68,7 @@ REPAIRS: Mapping[str, str] = {
     "placeholder-line": "a line that says that there is no input was removed",
     "merged-instruction": "a second instruction at the end of the response was cut off",
     "unanswered-turn": "turns after the last response were cut off",
+    "empty-system": "a system turn without text was removed",
     "leading-response": "turns before the first instruction were cut off",
     "joined-turns": "neighbouring turns of one speaker were joined",
     "skipped-file": "a file of the directory was not read",
@@ -118,6 +121,15 @@ def refused(row: Raw | Bad, reason: str, detail: str, text: str) -> Refused:
         detail=f"{row.file}, {row.place}: {detail}",
         text=excerpt(printable(text)),
     )
+
+
+_BLANKS = frozenset("\u2800\u3164\u115f\u1160\uffa0")
+"""Signs that show nothing, though Unicode counts them among letters and symbols."""
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text shows nothing: white space, invisible signs, or no character at all."""
+    return all(sign.isspace() or sign in _BLANKS or category(sign) in ("Cc", "Cf") for sign in text)
 
 
 def printable(text: str) -> str:

@@ -9,7 +9,7 @@ import orjson
 
 from tapir.corpus.json_rows import SPLITS, WRAPPERS, read_json_document, read_json_lines
 from tapir.corpus.raw import Bad, Raw, Repair
-from tapir.corpus.source import CHUNK_BYTES, DataFile, Opened, content_digest, find_files, open_file
+from tapir.corpus.source import CHUNK_BYTES, PARQUET, DataFile, Opened, content_digest, find_files, open_file
 from tapir.corpus.tables import HubData, delimiter_of, read_csv, read_parquet
 from tapir.errors import DataError
 
@@ -183,7 +183,7 @@ def _format_of(opened: Opened) -> Format:
     """
     path = opened.file.path
     head = opened.stream.peek(CHUNK_BYTES)
-    if head.startswith(b"PAR1"):
+    if head.startswith(PARQUET):
         if opened.is_compressed:
             raise DataError(f"{path}: is a Parquet file inside gzip; unpack it with gunzip")
         return "parquet"
@@ -193,7 +193,7 @@ def _format_of(opened: Opened) -> Format:
     if start[:1] == b"[":
         return "json"
     is_lines = opened.file.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson"))
-    if is_lines:
+    if is_lines and not _is_document(start):
         return "jsonl"
     if start[:1] == b"{":
         return "jsonl" if _is_lines(start) else "json"
@@ -211,6 +211,23 @@ def _format_of(opened: Opened) -> Format:
     )
 
 
+def _is_document(start: bytes) -> bool:
+    """Whether a text named JSON Lines is one document after all: an indented object, or one object around rows."""
+    first, _, rest = start.partition(b"\n")
+    if first.rstrip() == b"{":
+        return rest.lstrip().startswith(b'"')
+    if rest.strip():
+        return False
+    try:
+        return _is_wrapper(orjson.loads(first))
+    except orjson.JSONDecodeError:
+        return False
+
+
+def _is_wrapper(value: object) -> bool:
+    return isinstance(value, dict) and any(isinstance(value.get(name), list) for name in (*WRAPPERS, *SPLITS))
+
+
 def _is_lines(start: bytes) -> bool:
     """Whether a text that begins with an object is JSON Lines rather than one document."""
     first, has_break, rest = start.partition(b"\n")
@@ -224,6 +241,4 @@ def _is_lines(start: bytes) -> bool:
             return isinstance(orjson.loads(rest.lstrip().partition(b"\n")[0]), dict)
         except orjson.JSONDecodeError:
             return False
-    if rest.strip():
-        return True
-    return not any(isinstance(value.get(name), list) for name in (*WRAPPERS, *SPLITS))
+    return bool(rest.strip()) or not _is_wrapper(value)

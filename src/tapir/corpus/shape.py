@@ -8,7 +8,7 @@ import msgspec
 import orjson
 
 from tapir.corpus.json_value import Unreadable
-from tapir.corpus.raw import Repair
+from tapir.corpus.raw import Repair, is_blank
 from tapir.rows import excerpt
 
 Shape = Literal["alpaca", "messages", "sharegpt"]
@@ -48,6 +48,8 @@ ROLES: Mapping[str, Literal["system", "user", "assistant"]] = {
 }
 """Who speaks, under the names that data sets give them."""
 TOOL_ROLES = frozenset({"tool", "function", "function_call", "tool_call", "observation", "ipython"})
+TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
+"""The types of parts of a content that are text."""
 JOINT = "\n\n"
 """Between an instruction and its input, and between neighbouring turns of one speaker."""
 
@@ -226,6 +228,10 @@ def _conversation(name: str, items: Sequence[Any], system: str, repairs: list[Re
     """The conversation up to its last response."""
     is_sharegpt = any(isinstance(item, Mapping) and "from" in item for item in items)
     turns = [_turn(item, name, repairs) for item in items]
+    spoken = [turn for turn in turns if turn.role != "system" or not is_blank(turn.text)]
+    if len(spoken) < len(turns):
+        repairs.append(Repair("empty-system", f"{name}: a system turn", ""))
+    turns = spoken
     if system.strip() and not any(turn.role == "system" for turn in turns):
         turns.insert(0, Turn("system", system))
     turns = _joined(_trimmed(turns, repairs), repairs)
@@ -261,7 +267,7 @@ def _parts(parts: Sequence[Any], name: str, repairs: list[Repair]) -> str:
     """
     texts = []
     for part in parts:
-        if isinstance(part, Mapping) and part.get("type", "text") != "text":
+        if isinstance(part, Mapping) and part.get("type", "text") not in TEXT_PARTS:
             raise Unreadable("missing-media", f"{name} has a part of type {excerpt(repr(part.get('type')))}")
         texts.append(as_text(part.get("text") if isinstance(part, Mapping) else part, name, repairs))
     return "".join(texts)

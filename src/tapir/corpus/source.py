@@ -25,6 +25,8 @@ SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 METADATA = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"})
 """Files that data sets keep about themselves."""
 CHUNK_BYTES = 1 << 20
+PARQUET = b"PAR1"
+"""The first bytes of a Parquet file."""
 BOMB_BYTES = 64 << 20
 BOMB_RATIO = 300
 """A file that unpacks to more than BOMB_BYTES may not be more than BOMB_RATIO times its packed size."""
@@ -44,6 +46,7 @@ _FOREIGN = (
     (b"\x80\x05", "a Python pickle, which tapir never opens", "save it as JSON or Parquet"),
     (b"version https://git-lfs.github.com", "a Git LFS pointer, not the data", "fetch the data with `git lfs pull`"),
 )
+_LINE_END = re.compile(rb"\r\n?|\n")
 _SPLIT = re.compile(r"(?:^|[-_./])(train|test|validation|valid|val|dev)(?=[-_./]|$)")
 
 
@@ -172,10 +175,11 @@ def open_file(file: DataFile) -> Opened:
         notes.append(Repair("misnamed", file.name, "gzip" if is_compressed else "not gzip"))
     try:
         stream, encoding, more = _as_utf_8(file.path, stream)
+        stream, ends = _with_line_feeds(stream)
     except BaseException:
         bottom.close()
         raise
-    return Opened(file, stream, bottom, size, is_compressed, encoding, (*notes, *more))
+    return Opened(file, stream, bottom, size, is_compressed, encoding, (*notes, *more, *ends))
 
 
 def _as_utf_8(path: Path, stream: Stream) -> tuple[Stream, str, list[Repair]]:
@@ -195,17 +199,48 @@ def _as_utf_8(path: Path, stream: Stream) -> tuple[Stream, str, list[Repair]]:
     return recoded, encoding, [Repair(encoding[:6], encoding, "utf-8")]
 
 
+def _with_line_feeds(stream: Stream) -> tuple[Stream, list[Repair]]:
+    """The text of a file whose first line ends in CR alone with LF instead; any other stream as it is."""
+    head = stream.peek(CHUNK_BYTES)
+    end = _LINE_END.search(head)
+    if end is None or end.group() != b"\r" or head.startswith(PARQUET):
+        return stream, []
+    return io.BufferedReader(_LineFeeds(stream), CHUNK_BYTES), [Repair("line-endings", "CR", "LF")]
+
+
 def _wide_encoding(head: bytes) -> str | None:
     """UTF-16 or UTF-32, by byte order mark or by the zero bytes beside the first character."""
     if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         return "utf-32"
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    if len(head) >= 4 and head[0] and not head[1] and head[2] and not head[3]:
-        return "utf-16-le"
-    if len(head) >= 4 and not head[0] and head[1] and not head[2] and head[3]:
-        return "utf-16-be"
-    return None
+    return _WIDE_BY_ZEROS.get(tuple(bool(byte) for byte in head)) or _WIDE_BY_ZEROS.get(
+        tuple(bool(byte) for byte in head[:4])
+    )
+
+
+_WIDE_BY_ZEROS = {
+    (True, False, False, False) * 2: "utf-32-le",
+    (False, False, False, True) * 2: "utf-32-be",
+    (True, False, True, False): "utf-16-le",
+    (False, True, False, True): "utf-16-be",
+}
+"""Which of the first eight or four bytes are not zero, where the text begins with ASCII."""
+
+
+class _LineFeeds(io.RawIOBase):
+    """A text with LF in place of CR."""
+
+    def __init__(self, content: Stream) -> None:
+        self._content = content
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        data = self._content.read1(len(buffer)).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        buffer[: len(data)] = data
+        return len(data)
 
 
 class _Unpacked(io.RawIOBase):

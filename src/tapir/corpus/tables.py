@@ -1,6 +1,7 @@
 """Rows of CSV, Parquet and hub data sets, streamed."""
 
 import csv
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from tapir.errors import DataError
 from tapir.rows import excerpt
 
 DELIMITERS = (",", "\t", ";", "|")
+_SEP_LINE = re.compile(r"sep=.?", re.IGNORECASE)
 BATCH_ROWS = 512
 ROW_GROUP_BYTES = 2 << 30
 """Most bytes that a Parquet row group may unpack to: one is in memory at a time."""
@@ -40,14 +42,14 @@ def read_csv(opened: Opened, row_bytes: int) -> Iterator[Raw | Bad]:
     """
     name = opened.file.name
     csv.field_size_limit(max(csv.field_size_limit(), row_bytes))
-    header_text, _ = _text(opened.stream.readline(row_bytes))
+    first, header_text = _header(opened, row_bytes)
     delimiter = delimiter_of(header_text)
     if delimiter is None:
         raise DataError(f"{opened.file.path}: {no_columns(header_text.strip().split(','))}")
     header = [column.strip() for column in next(csv.reader([header_text], delimiter=delimiter))]
     if len(set(header)) != len(header):
         raise DataError(f"{opened.file.path}: two columns have the same name in {header}; rename one")
-    for number, record in _records(opened, delimiter, row_bytes):
+    for number, record in _records(opened, delimiter, row_bytes, first):
         place = f"line {number}"
         if isinstance(record, Unreadable):
             yield Bad(name, place, record.reason, record.detail)
@@ -59,6 +61,17 @@ def read_csv(opened: Opened, row_bytes: int) -> Iterator[Raw | Bad]:
                 yield _csv_row(name, place, header, record)
             except Unreadable as error:
                 yield Bad(name, place, error.reason, error.detail)
+
+
+def _header(opened: Opened, row_bytes: int) -> tuple[int, str]:
+    """The header and the number of its line: the first that is not blank and not a spreadsheet's `sep=;`."""
+    number = 0
+    while data := opened.stream.readline(row_bytes):
+        number += 1
+        text, _ = _text(data)
+        if text.strip() and not _SEP_LINE.fullmatch(text.strip()):
+            return number, text
+    return number, ""
 
 
 def no_columns(found: Sequence[str]) -> str:
@@ -86,11 +99,16 @@ class _Overlong(Exception):
     """A record goes on for longer than a row may be."""
 
 
-def _records(opened: Opened, delimiter: str, row_bytes: int) -> Iterator[tuple[int, list[str] | Unreadable]]:
-    """Records with the number of their first line; after a broken one the reading starts again on the next line."""
+def _records(
+    opened: Opened, delimiter: str, row_bytes: int, number: int
+) -> Iterator[tuple[int, list[str] | Unreadable]]:
+    """Records after line `number`, with the number of their first line.
+
+    After a broken one the reading starts again on the next line.
+    """
     again: deque[tuple[int, str, int]] = deque()
     record: list[tuple[int, str, int]] = []
-    number, size = 1, 0
+    size = 0
 
     def feed() -> Iterator[str]:
         nonlocal number, size
@@ -157,7 +175,9 @@ def read_parquet(file: DataFile) -> Iterator[Raw | Bad]:
             )
         if table.metadata.num_rows == 0:
             raise DataError(f"{file.path}: the file holds no rows; give one with rows in it")
-        columns = [name for name in wanted_columns(names) if names.count(name) == 1]
+        columns = wanted_columns(names)
+        if len(set(columns)) != len(columns):
+            raise DataError(f"{file.path}: two columns have the same name in {columns}; rename one")
         count = 0
         try:
             for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=columns, use_threads=False):
@@ -203,6 +223,8 @@ class HubData:
         self._data: Any = None
 
     def _load(self) -> Any:
+        if not self.name:
+            raise DataError("hub: names no data set; give hub:owner/name")
         if self._data is None:
             import datasets
 

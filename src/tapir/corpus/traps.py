@@ -9,7 +9,7 @@ import re
 from typing import NamedTuple
 
 from tapir.corpus.raw import Repair
-from tapir.rows import excerpt
+from tapir.rows import Turns, excerpt
 
 
 class Trap(NamedTuple):
@@ -22,7 +22,9 @@ class Trap(NamedTuple):
 _EDGES = re.compile(r"^[\W_]+|[\W_]+$")
 _INNER = re.compile(r"[\W_]+")
 _NO_INPUT = re.compile(
-    r"no(?:additional|specific|further)?inputs?e?(?:(?:is|was)?(?:required|needed|necessary|provided|given|available|specified))?"
+    r"no(?:additional|specific|further)?inputs?e?(?:(?:is|was)?(?:required|needed|necessary|provided|given|available|specified))?(?:for(?:this|the)(?:task|instruction|prompt|question))?"
+    r"|nocontext(?:(?:is|was)?(?:required|needed|necessary|provided|given|available))?"
+    r"|(?:thereis|without)(?:no|any)?input"
     r"|input(?:is)?not(?:required|needed|applicable|necessary)|notapplicable",
 )
 _EMPTY_WORD = re.compile(r"(?:none|null|nil|nan|empty|blank|n/a)", re.IGNORECASE)
@@ -70,6 +72,8 @@ _BRACKETED = re.compile(r"<([^<>\n]{1,160})>|\[([^\[\]\n]{1,160})\]|\(([^()\n]{1
 _EMBEDDED = re.compile(
     r"!\[[^\]\n]*\]\([^)\s]*\)|<(?:img|audio|video)\b[^<>]*>(?:[^<>]*</(?:audio|video)>)?", re.IGNORECASE
 )
+_MEDIA_TOKEN = re.compile(r"^[ \t]*<(?:image|img|video|audio|speech)>[ \t]*$", re.IGNORECASE | re.MULTILINE)
+_TEMPLATE_FIELD = re.compile(r"[<\[{]\s*(?:output|response|answer|completion)\s*[>\]}]", re.IGNORECASE)
 _LABEL = re.compile(r"^[A-Za-z][\w ]{0,24}:\s*")
 _ABOUT_MARKUP = re.compile(
     r"\b(?:html|tags?|xml|svg|markup|markdown|elements?|code|script|sql|regex|placeholder|template|variable)\b",
@@ -207,6 +211,8 @@ def _is_placeholder(instruction: str, given: str, response: str, *, had_placehol
         return not _ASKS_FOR_OUTPUT.search(instruction[:2000])
     if response.startswith("<") and (inner := _bracketed(response)) and _EMPTY_WORD.fullmatch(inner.strip()):
         return True
+    if _TEMPLATE_FIELD.fullmatch(response) and not _ABOUT_MARKUP.search(instruction):
+        return True
     is_not_applicable = response.lower().rstrip(".") == "n/a" and "n/a" not in instruction.lower()
     return is_not_applicable and (had_placeholder or not given) and "?" not in instruction
 
@@ -224,6 +230,15 @@ def _media_trap(instruction: str, given: str) -> Trap | None:
         )
         if (is_absent or _EMBEDDED.fullmatch(text)) and not _ABOUT_MARKUP.search(instruction):
             return Trap("missing-media", f"the input is only {excerpt(given)!r}")
+    return None
+
+
+def media_token(turns: Turns) -> Trap | None:
+    """A turn with the mark of an image, a video or a sound on a line of its own, as in visual instruction sets."""
+    for turn in turns:
+        match = _MEDIA_TOKEN.search(turn.content) if "<" in turn.content else None
+        if match and not _ABOUT_MARKUP.search(_MEDIA_TOKEN.sub("", turn.content)):
+            return Trap("missing-media", f"the {turn.role} shows {match.group().strip()}, which is not in the row")
     return None
 
 
