@@ -11,7 +11,9 @@ The command line's verbs are functions here::
 Nothing heavy is imported before it is used.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tapir.version import __version__
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from tapir.errors import TapirError
     from tapir.evaluation.command import evaluate_student as evaluate
     from tapir.export import export_round as export
+    from tapir.hub import push_round as push
     from tapir.report import write_report as report
     from tapir.runner import run_blocking as run
     from tapir.status import read_status as status
@@ -33,6 +36,7 @@ _HOMES = {
     "evaluate": ("tapir.evaluation.command", "evaluate_student"),
     "export": ("tapir.export", "export_round"),
     "load_config": ("tapir.config", "load_config"),
+    "push": ("tapir.hub", "push_round"),
     "report": ("tapir.report", "write_report"),
     "run": ("tapir.runner", "run_blocking"),
     "status": ("tapir.status", "read_status"),
@@ -46,6 +50,7 @@ __all__ = [
     "evaluate",
     "export",
     "load_config",
+    "push",
     "report",
     "run",
     "status",
@@ -61,3 +66,22 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _Verb(ModuleType):
+    """A module that has the name of a verb (`tapir.status`): to call it is to call the verb."""
+
+    def __call__(self, *args: Any, **settings: Any) -> Any:
+        return __getattr__(self.__name__.removeprefix("tapir."))(*args, **settings)
+
+
+class _Package(ModuleType):
+    """This package: whoever imports a module sets it here under its name, in the place of the verb."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _HOMES and isinstance(value, ModuleType):
+            value.__class__ = _Verb
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -70,7 +70,7 @@ async def prepare(cfg: RunConfig, roles: Roles, run: RunStore) -> State:
     own = {row.id: row.response for row in corpus}
     unrefined = [structs.replace(row, response=own[row.id]) for row in selection.seeds]
     seeds = await now.step("refine", roles.teacher.refine, unrefined)
-    await now.step("evaluate", roles.evaluator.run, run.located(student), held_out)
+    await evaluate(student, held_out, roles, now, run)
 
     tasks = {row.id: row.task for row in labelled}
     easy_ids = {row.id for row in selection.easy} or set(tasks)
@@ -101,8 +101,15 @@ async def run_round(r: int, state: State, cfg: RunConfig, roles: Roles, run: Run
     lessons = plan_mixture(r, state, cfg, roles, run)
     student = await now.train("train", roles.student.train, lessons, start=state.student)
     if cfg.evaluation.every_round or r == cfg.curriculum.rounds:
-        await now.step("evaluate", roles.evaluator.run, run.located(student), state.held_out)
+        await evaluate(student, state.held_out, roles, now, run)
     return replace(state, student=student)
+
+
+async def evaluate(student: Checkpoint, held_out: Sequence[Example], roles: Roles, now: Round, run: RunStore) -> None:
+    """Measure a student, and say on its card what it reached (step 11)."""
+    measured = run.located(student)
+    rows = await now.step("evaluate", roles.evaluator.run, measured, held_out)
+    roles.evaluator.publish(measured, rows)
 
 
 async def expand(r: int, state: State, cfg: RunConfig, roles: Roles, run: RunStore) -> list[Draft]:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from tapir.classifiers.tag_cli import tag
-from tapir.errors import TapirError
+from tapir.errors import ConfigError, TapirError
 from tapir.oracles.ledger_cli import app as ledger
 from tapir.version import __version__
 
@@ -118,11 +118,29 @@ def export(
     round_: Annotated[int, typer.Option("--round", min=1, help="The round whose training set to write.")] = 1,
     format_: Annotated[str, typer.Option("--format", help="messages, alpaca or sharegpt.")] = "messages",
     out: Annotated[Path | None, typer.Option(help="The directory to write; default RUN/export.")] = None,
+    push: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Also upload the round to the Hugging Face hub.")
+    ] = None,
+    what: Annotated[str, typer.Option(help="With --push: both, model (the student) or data (the rows).")] = "both",
+    is_public: Annotated[bool, typer.Option("--public", help="With --push: not private, for everybody.")] = False,
+    is_dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --push: show what would go, and send nothing.")
+    ] = False,
 ) -> None:
-    """Write a round's training set for other tools (TRL, LLaMA-Factory)."""
-    from tapir.export import export_round
+    """Write a round's training set for other tools (TRL, LLaMA-Factory); upload it and its student (--push)."""
+    if push is None:
+        if is_public or is_dry_run or what != "both":
+            raise ConfigError("tapir export: --what, --public and --dry-run belong to --push OWNER/NAME; give that too")
+        from tapir.export import export_round
 
-    print(f"exported: {export_round(path, round_, format_, out)}")
+        print(f"exported: {export_round(path, round_, format_, out)}")
+        return
+    from tapir.hub import push_round, push_text
+
+    pushed = push_round(
+        path, round_, push, what=what, is_public=is_public, is_dry_run=is_dry_run, format_=format_, out=out
+    )
+    print(push_text(pushed))
 
 
 @app.command()

@@ -51,3 +51,9 @@ class ResumeError(TapirError):
     """The run directory is in use by another process, or is not one."""
 
     exit_code = 7
+
+
+class PushError(TapirError):
+    """The hub cannot be reached, or does not take an upload; the same command goes on where it stopped."""
+
+    exit_code = 8

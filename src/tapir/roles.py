@@ -129,6 +129,9 @@ class Evaluator(Role, Protocol):
     def instructions(self) -> Sequence[str]:
         """The text of every evaluation item: what training data must not contain."""
 
+    def publish(self, student: Checkpoint, rows: Sequence[Evaluated]) -> None:
+        """Put what `run` found where the student's users read it."""
+
 
 @dataclass(frozen=True)
 class Roles:

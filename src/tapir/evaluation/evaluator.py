@@ -2,11 +2,14 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from tapir.evaluation.results import by_set
 from tapir.roles import Aside, Judge, Stage, Student
 from tapir.rows import Checkpoint, Evaluated, Example, Judged, Refused
 from tapir.store.files import rows_digest
+from tapir.students.card import add_scores
 from tapir.tasks import Task
 
 
@@ -64,6 +67,12 @@ class SetEvaluator:
         for one in sets:
             async for row in self._run_set(one, stage, student):
                 yield row
+
+    def publish(self, student: Checkpoint, rows: Sequence[Evaluated]) -> None:
+        """Put what `run` found onto the student's card."""
+        judge = self._judge.identity("score")
+        name = judge.get("model") or (f"the {judge['kind']} judge" if "kind" in judge else "the run's judge")
+        add_scores(Path(student.path), by_set(rows), str(name))
 
     async def _run_set(
         self, one: EvaluationSet, stage: Stage, student: Checkpoint

@@ -11,6 +11,8 @@ from tapir.tasks import Task
 
 CORE_TASKS = frozenset({Task.MATH, Task.REASONING, Task.CODE_GENERATION})
 EASY_UP_TO = 2
+UNLABELLED = "unlabelled"
+"""The task of items whose set states none."""
 
 PARTS: Mapping[str, Callable[[Evaluated], bool]] = {
     "all": lambda row: True,
@@ -68,10 +70,18 @@ def summarise(rows: Sequence[Evaluated]) -> Summary:
         core=parts["core"],
         d_like=d_like,
         score=_mean([row.score for row in rows]),
-        tasks=_grouped(rows, lambda row: row.task.value if row.task else "unlabelled"),
+        tasks=_grouped(rows, lambda row: row.task.value if row.task else UNLABELLED),
         difficulty=_grouped(rows, lambda row: str(row.difficulty) if row.difficulty is not None else ""),
         sets=_grouped(rows, lambda row: row.set),
     )
+
+
+def by_set(rows: Sequence[Evaluated]) -> dict[str, Summary]:
+    """The results of one student on each evaluation set, in the order in which they come."""
+    sets: dict[str, list[Evaluated]] = defaultdict(list)
+    for row in rows:
+        sets[row.set].append(row)
+    return {name: summarise(own) for name, own in sets.items()}
 
 
 def _mean(values: Sequence[float]) -> float | None:

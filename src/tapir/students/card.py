@@ -1,5 +1,6 @@
 """The model card in a student's directory: what it was made of, how, and what it can do."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from tapir.evaluation.results import UNLABELLED, Summary
 from tapir.rows import Example, Lesson
 from tapir.students.jobs import Job
 from tapir.version import __version__
@@ -19,41 +21,129 @@ _METHOD = (
     "planning: instructions that the student answers worse than its teacher are found, expanded and answered by the "
     "teacher in the style that the task needs, and taught in rounds with a growing share of hard rows."
 )
+_PARTS = ("all", "easy", "hard", "core")
 _HARD = {True: "hard (seeds and their expansions)", False: "easy", None: "warm-up"}
 
 
 def write_card(directory: Path, job: Job, base: str, lessons: Sequence[Example], curve: Mapping[str, Any]) -> None:
-    """Write the card of the student in `directory`; `add_scores` fills in what it can do once that is known."""
+    """Write the card of the student in `directory`; `add_scores` fills in what it can do once that is known.
+
+    A base model, a source or a teacher given as a path shows by its last name alone: cards travel.
+    """
     (directory / CARD).write_text(_card(job, base, lessons, curve), encoding="utf-8")
 
 
-def add_scores(directory: Path, scores: Sequence[Mapping[str, str | int | float]]) -> None:
-    """Put evaluation results, one mapping of column to value a row, into the card; earlier ones are replaced."""
+def add_scores(directory: Path, scores: Mapping[str, Summary], judge: str) -> None:
+    """Put what a student reached on each evaluation set into its card; earlier scores are replaced.
+
+    A directory without a card is left alone. `judge`: who scored what could not be checked.
+    """
     path = directory / CARD
-    head, _, rest = path.read_text(encoding="utf-8").partition(_SCORES)
+    if not path.is_file():
+        return
+    old = path.read_text(encoding="utf-8")
+    head, _, rest = old.partition(_SCORES)
     _, _, tail = rest.partition(_SCORES)
-    path.write_text(f"{head}{_SCORES}\n{_table(scores)}\n{_SCORES}{tail}", encoding="utf-8")
+    judge = _named(judge)
+    shown = _results(scores, judge) if scores else "Not evaluated yet."
+    name = head.partition("\n# ")[2].partition("\n")[0]
+    card = f"{head}{_SCORES}\n{shown}\n{_SCORES}{tail}"
+    card = _with_front(card, {"model-index": _model_index(name, scores, judge) if scores else None})
+    if card != old:
+        draft = path.with_name(f".{CARD}.{os.getpid()}")
+        draft.write_text(card, encoding="utf-8")
+        draft.replace(path)
+
+
+def linked(card: str, data: str | None) -> str:
+    """The card with the hub's data set that the student was trained on; None: with none."""
+    return _with_front(card, {"datasets": [data] if data else None})
+
+
+def _with_front(card: str, values: Mapping[str, Any]) -> str:
+    """The card with these entries of its front matter replaced; None takes one out."""
+    _, front, body = card.split("---\n", 2)
+    entries = {**yaml.safe_load(front), **values}
+    kept = {name: value for name, value in entries.items() if value is not None}
+    return f"---\n{_yaml(kept)}---\n{body}"
+
+
+def _yaml(front: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(front), sort_keys=True, allow_unicode=True)
+
+
+def _model_index(name: str, scores: Mapping[str, Summary], judge: str) -> list[dict[str, Any]]:
+    """The scores in the hub's own form, one metric a set."""
+    results = [
+        {
+            "task": {"type": "text-generation"},
+            "dataset": {"type": one, "name": one},
+            "metrics": [
+                {"type": "accuracy", "name": "right answers, %", "value": round(found.all, 2)}
+                if found.is_accuracy
+                else {"type": "judge_score", "name": f"mean score by {judge}, 1-10", "value": round(found.score, 3)}
+            ],
+        }
+        for one, found in scores.items()
+        if found.all is not None and found.score is not None
+    ]
+    return [{"name": name, "results": results}]
+
+
+def _results(scores: Mapping[str, Summary], judge: str) -> str:
+    """The scores as tables: one of the sets and their parts, one of the tasks."""
+    parts = [part for part in _PARTS if any(getattr(one, part) is not None for one in scores.values())]
+    sets: list[dict[str, str | int | float]] = [
+        {
+            "set": name,
+            "items": one.items,
+            "measure": "right answers, %" if one.is_accuracy else f"score by {judge}, % of the scale 1-10",
+            **{part: _percent(getattr(one, part)) for part in parts},
+        }
+        for name, one in scores.items()
+    ]
+    tasks = sorted({task for one in scores.values() for task in one.tasks} - {UNLABELLED})
+    by_task = [
+        {"task": task, **{name: _percent(one.tasks.get(task)) for name, one in scores.items()}} for task in tasks
+    ]
+    return "\n\n".join([_table(sets), *([_table(by_task)] if by_task else [])])
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
 
 
 def _card(job: Job, base: str, lessons: Sequence[Example], curve: Mapping[str, Any]) -> str:
     """The text of the card."""
+    name = _named(base)
     front = {
-        "base_model": base,
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["tapir", "distillation", "sft"],
     }
+    if _is_hub_id(base):
+        front["base_model"] = base
     sections = [
-        f"---\n{yaml.safe_dump(front, sort_keys=True)}---",
-        f"# {Path(base).name}, taught by TAPIR",
+        f"---\n{_yaml(front)}---",
+        f"# {name.rsplit('/', 1)[-1]}, taught by TAPIR",
         f"{_METHOD}\n\nThis is one round's student, made with tapir {__version__}.",
         f"## Data\n\n{_table(_sources(lessons))}\n\n{_parts(lessons)}",
         f"## Training\n\n{_table(_settings(job, curve))}",
         f"## Results\n\n{_SCORES}\nNot evaluated yet.\n{_SCORES}",
         f"## Use\n\n{_USE}",
-        f"## Licence\n\n{_licence(base, lessons)}",
+        f"## Licence\n\n{_licence(name, lessons)}",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _is_hub_id(base: str) -> bool:
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", base) is not None and not Path(base).is_dir()
+
+
+def _named(text: str) -> str:
+    """A model, source or teacher as others may read it: a path by its last part."""
+    path = Path(text).expanduser()
+    return path.resolve().name if path.is_absolute() or text.startswith(".") or path.is_dir() else text
 
 
 _USE = """\
@@ -75,7 +165,12 @@ def _sources(lessons: Sequence[Example]) -> list[dict[str, str | int]]:
     """Rows by where their text came from."""
     counts = Counter((row.lineage.source, row.lineage.teacher, row.lineage.license) for row in lessons)
     return [
-        {"source": source, "written by": teacher or "the source", "licence": licence or "not stated", "rows": count}
+        {
+            "source": _named(source),
+            "written by": _named(teacher) if teacher else "the source",
+            "licence": licence or "not stated",
+            "rows": count,
+        }
         for (source, teacher, licence), count in counts.most_common()
     ]
 
@@ -107,7 +202,7 @@ def _settings(job: Job, curve: Mapping[str, Any]) -> list[dict[str, str | int | 
 def _licence(base: str, lessons: Sequence[Example]) -> str:
     """What a user of the weights must look at."""
     licences = sorted({row.lineage.license for row in lessons if row.lineage.license})
-    teachers = sorted({row.lineage.teacher for row in lessons if row.lineage.teacher})
+    teachers = sorted({_named(row.lineage.teacher) for row in lessons if row.lineage.teacher})
     lines = [f"- The weights derive from `{base}`: its licence applies to them."]
     if licences:
         lines.append(f"- The training texts state these licences: {', '.join(licences)}.")
@@ -123,7 +218,7 @@ def _licence(base: str, lessons: Sequence[Example]) -> str:
 def _table(rows: Sequence[Mapping[str, str | int | float]]) -> str:
     """A Markdown table whose columns are those of the first row."""
     head = list(rows[0])
-    lines = [head, ["---"] * len(head), *([_cell(row[name]) for name in head] for row in rows)]
+    lines = [map(_cell, head), ["---"] * len(head), *([_cell(row[name]) for name in head] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
