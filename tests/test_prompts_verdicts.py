@@ -44,6 +44,7 @@ def reason(parse: Callable[[str], Any], reply: str) -> str:
         (f"◁think▷hm◁/think▷{LINE}", PairVerdict(8, 6.5, None)),
         (f"<|begin_of_thought|>hm<|end_of_thought|>{LINE}", PairVerdict(8, 6.5, None)),
         (f"<reasoning>hm</reasoning>{LINE}", PairVerdict(8, 6.5, None)),
+        (f"<chain-of-thought depth=2>hm</chain-of-thought>{LINE}", PairVerdict(8, 6.5, None)),
         (
             f"The final score of the match is 3:2, says A.\n{LINE}",
             PairVerdict(8, 6.5, "The final score of the match is 3:2, says A."),
@@ -220,6 +221,12 @@ def test_a_second_verdict_is_refused_even_where_it_agrees(reply: str) -> None:
         f"[THINK]good\n{LINE}",
         f"<|begin_of_thought|>good\n{LINE}",
         f"◁think▷good\n{LINE}",
+        f'<think type="deep">good\n{LINE}',
+        f"<think/>\n{LINE}",
+        f"<seed:think>good\n{LINE}",
+        f"<chain_of_thought>good\n{LINE}",
+        f"<inner monologue>good\n{LINE}",
+        f"<|channel|>analysis<|message|>good\n{LINE}",
         '<think>{"rationale": "", "score_a": 8, "score_b": 6.5}',
     ],
 )
@@ -351,8 +358,8 @@ def test_what_a_structured_judge_writes_is_read_back(a: str, b: str, rationale: 
 @pytest.mark.parametrize(
     "reply",
     [
-        "<" * 10**6, "<think" * 10**5, "< " * 10**5, "FINAL" * 10**5, "\n" * 10**6, "{" * 10**5,
-        '{"a":' * 10**5, "[" * 10**5,
+        "<" * 10**6, "<" + " " * 10**6, "</" + "\n" * 10**6, "<think" + " " * 10**6, "<think" * 10**5, "< " * 10**5,
+        "FINAL" * 10**5, "\n" * 10**6, "{" * 10**5, '{"a":' * 10**5, "[" * 10**5,
         "\u0301\u0316" * 10**5, "=== INSTRUCTION 1 ===\n" * 10**4, "improved " * 10**5, "<|" * 10**5, "\ufdfa" * 10**4,
         "final _" * 10**5, "<<<A #" * 10**5, "9" * 10**6, f"FINAL-SCORES: A={'9' * 10**6} B=1",
     ],

@@ -80,7 +80,7 @@ async def test_single_mode_scores_each_response_in_a_call_of_its_own() -> None:
     (found,), _ = await judged(oracle, [row()], [answer(row())], mode="single")
     assert (found.teacher_score, found.student_score, found.rationale) == (10.0, 1.5, "Right.\n\nWrong.")
     assert json.loads(found.judge_detail)["calls"][1] == {"shown": "student", "score": 1.5, "asks": 1}
-    assert len(oracle.calls) == 2 and all("42" not in c.prompt or "41" not in c.prompt for c in oracle.calls)
+    assert len(oracle.calls) == 2 and all("\n42\n" not in c.prompt or "\n41\n" not in c.prompt for c in oracle.calls)
 
 
 async def test_an_unreadable_verdict_is_asked_for_again_under_a_new_key() -> None:

@@ -123,14 +123,15 @@ def question(
 
 # ---- what the parsers share
 
+_S = r"\s{0,9}"  # bounded, because two unbounded runs of white space side by side take quadratic time
 _THINK = r"think|thinking|thoughts?"
-_THINKING = re.compile(
-    rf"<\s*(?P<x>/?)\s*(?:{_THINK})\s*>|\[(?P<y>/?)THINK\]|◁(?P<z>/?)think▷|<\|(?:begin|(?P<w>end))_of_thought\|>",
-    re.IGNORECASE,
-)
+_OTHER_MARKS = r"\[(?P<y>/?)THINK\]|◁(?P<z>/?)think▷|<\|(?:begin|(?P<w>end))_of_thought\|>"
+_THINKING = re.compile(rf"<{_S}(?P<x>/?){_S}(?:{_THINK}){_S}>|{_OTHER_MARKS}", re.IGNORECASE)
 _REASONING = re.compile(
-    rf"<\s*(?P<x>/?)\s*(?:{_THINK}|reasoning|reflection|analysis|scratchpad|inner_monologue)\s*>"
-    r"|\[(?P<y>/?)THINK\]|◁(?P<z>/?)think▷|<\|(?:begin|(?P<w>end))_of_thought\|>",
+    rf"<{_S}(?P<x>/?){_S}(?:[a-z]{{1,12}}:)?"
+    rf"(?:{_THINK}|reason|reasoning|reflection|analysis|deliberation|scratch[-_ ]?pad|cot|chain[-_ ]of[-_ ]thoughts?"
+    r"|think(?:ing)?[-_ ]process|(?:inner|internal)[-_ ]thoughts?|(?:(?:inner|internal)[-_ ])?monologue)"
+    rf"(?:\s[^<>]{{0,200}})?/?>|{_OTHER_MARKS}|<\|(?:think|thinking|channel)\|>",
     re.IGNORECASE,
 )
 
@@ -145,8 +146,8 @@ def without_reasoning(text: str, *, is_free: bool = False) -> str:
     """The reply without what the model thought before it, white space around it removed.
 
     A reply may start with one closed block of reasoning (`<think>...</think>`; also thinking, thought, reasoning,
-    reflection, analysis, scratchpad, `[THINK]`, `◁think▷`), or hold one closing tag whose opening one the chat template
-    had supplied. Any other reasoning tag in it is refused. `is_free`: a reply whose text is free, and may talk of such
+    reflection, analysis, scratchpad, chain_of_thought and their like, `[THINK]`, `◁think▷`), or hold one closing tag
+    whose opening one the chat template had supplied. Any other reasoning tag in it is refused. `is_free`: a reply whose text is free, and may talk of such
     tags: only think tags count, and only at its beginning.
 
     Raises:

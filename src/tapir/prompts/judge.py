@@ -59,7 +59,7 @@ _RATIONALE_SCHEMA = {"type": "string"}
 
 JUDGE_PAIR = question(
     "judge-pair",
-    1,
+    2,
     _PAIR,
     text_form="""\
 Reply with two to five sentences that compare the answers, then end with this line, the two grades in place of the \
@@ -75,7 +75,7 @@ Reply with one JSON object and nothing else: "rationale", two to five sentences 
 
 JUDGE_SINGLE = question(
     "judge-single",
-    1,
+    2,
     _SINGLE,
     text_form="""\
 Reply with two to five sentences on the answer, then end with this line, the grade in place of the question mark, \
