@@ -147,8 +147,8 @@ def without_reasoning(text: str, *, is_free: bool = False) -> str:
 
     A reply may start with one closed block of reasoning (`<think>...</think>`; also thinking, thought, reasoning,
     reflection, analysis, scratchpad, chain_of_thought and their like, `[THINK]`, `◁think▷`), or hold one closing tag
-    whose opening one the chat template had supplied. Any other reasoning tag in it is refused. `is_free`: a reply whose text is free, and may talk of such
-    tags: only think tags count, and only at its beginning.
+    whose opening one the chat template had supplied. Any other reasoning tag in it is refused. `is_free`: a reply whose
+    text is free, and may talk of such tags: only think tags count, and only at its beginning.
 
     Raises:
         Unreadable: `reasoning-tags`.
