@@ -31,8 +31,8 @@ def test_every_stage_that_asks_is_quoted() -> None:
     assert calls == {
         "respond": 1000,
         "judge": 1000,
-        "refine seeds": 300,
-        "evaluate S_0": 50,
+        "refine": 300,
+        "evaluate": 50,
         "round 1: expand": 21,
         "round 1: refine": 103,
         "round 1: evaluate": 50,

@@ -30,7 +30,7 @@ def config(tmp_path: Path, *settings: str) -> RunConfig:
 
 
 async def go(cfg: RunConfig) -> Checkpoint:
-    async with RunStore(cfg.directory, Quiet()) as run, open_roles(cfg) as roles:
+    async with RunStore(cfg.directory, Quiet()) as run, open_roles(cfg, print) as roles:
         student = TinyStudent()
         small = replace(
             roles, corpus=WorldCorpus(0, 200), student=student, evaluator=SetEvaluator([], student, roles.judge)

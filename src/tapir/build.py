@@ -1,8 +1,9 @@
 """From a configuration to the roles that fill it. Nothing here is loaded before it is needed."""
 
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,62 +24,90 @@ from tapir.config import (
 from tapir.errors import DataError
 from tapir.evaluation.evaluator import EvaluationSet, Item, SetEvaluator
 from tapir.oracles.base import Oracle
+from tapir.quote import endpoints
 from tapir.roles import Aside, Classifier, Corpus, Judge, Roles, Teacher
 from tapir.rows import Example
 from tapir.store.files import digest, remove
 
 if TYPE_CHECKING:
     from tapir.oracles.ledger_file import LedgerFile
+    from tapir.oracles.limiter import Limiter
     from tapir.oracles.money import Budget
     from tapir.students import HuggingFaceStudent
+
+Say = Callable[[str], None]
 
 WORLD = "world"
 SCRATCH = "scratch"
 
 
 class Oracles:
-    """The endpoints of a run, opened when a role asks for them, over one ledger and one budget."""
+    """The endpoints of a run, opened when a role asks for them, over one ledger, one budget and a limiter a server."""
 
-    def __init__(self, cfg: RunConfig, stack: AsyncExitStack) -> None:
+    def __init__(self, cfg: RunConfig, stack: AsyncExitStack, say: Say) -> None:
         self._cfg = cfg
         self._stack = stack
+        self._say = say
         self._shared: tuple[LedgerFile, Budget] | None = None
+        self._limiters: dict[Hashable, Limiter] = {}
 
     async def open(self, endpoint: EndpointConfig, role: str) -> Oracle:
-        """The oracle of one role.
+        """The oracle of one role, until the run ends.
 
         Raises:
             ConfigError: the endpoint wants a key and there is none.
         """
+        return await self._stack.enter_async_context(self.opened(endpoint, role))
+
+    def opened(
+        self, endpoint: EndpointConfig, role: str, *, as_is: bool = False
+    ) -> AbstractAsyncContextManager[Oracle]:
+        """The oracle of one role, while the context lasts; `as_is` as for `open_oracle`."""
         from tapir.oracles.build import open_oracle
+
+        ledger, budget = self._open_ledger()
+        limiter = self._limiter(endpoint)
+        return open_oracle(endpoint, role=role, ledger=ledger, budget=budget, limiter=limiter, as_is=as_is)
+
+    def _open_ledger(self) -> "tuple[LedgerFile, Budget]":
+        """The ledger beside the run, and what is left of the budget; says what was found wrong with the file."""
         from tapir.oracles.ledger_file import LEDGER, LedgerFile
         from tapir.oracles.money import Budget
 
         if self._shared is None:
-            self._cfg.runs.mkdir(parents=True, exist_ok=True)
             ledger = self._stack.enter_context(LedgerFile(self._cfg.runs / LEDGER))
-            budget = Budget(self._cfg.budget, self._cfg.name, ledger.spent(self._cfg.name))
-            self._shared = ledger, budget
-        ledger, budget = self._shared
-        return await self._stack.enter_async_context(open_oracle(endpoint, role=role, ledger=ledger, budget=budget))
+            for notice in ledger.notices:
+                self._say(notice)
+            self._shared = ledger, Budget(self._cfg.budget, self._cfg.name, ledger.spent(self._cfg.name))
+        return self._shared
+
+    def _limiter(self, endpoint: EndpointConfig) -> "Limiter":
+        """The limiter of the endpoint's server, shared by all roles that ask there."""
+        from tapir.oracles.limiter import Limiter, limits_of, server_of
+
+        server = server_of(endpoint)
+        if server not in self._limiters:
+            users = [one for one in endpoints(self._cfg).values() if server_of(one) == server]
+            self._limiters[server] = Limiter(limits_of(users or [endpoint]))
+        return self._limiters[server]
 
 
 @asynccontextmanager
-async def open_oracles(cfg: RunConfig) -> AsyncIterator[Oracles]:
-    """The endpoints of a run; their connections and the ledger are closed on leaving."""
+async def open_oracles(cfg: RunConfig, say: Say) -> AsyncIterator[Oracles]:
+    """The endpoints of a run; their connections and the ledger are closed on leaving. `say` tells the user a line."""
     async with AsyncExitStack() as stack:
-        yield Oracles(cfg, stack)
+        yield Oracles(cfg, stack, say)
 
 
 @asynccontextmanager
-async def open_roles(cfg: RunConfig) -> AsyncIterator[Roles]:
-    """The roles of a run; their connections are closed on leaving.
+async def open_roles(cfg: RunConfig, say: Say) -> AsyncIterator[Roles]:
+    """The roles of a run; their connections are closed on leaving. `say` tells the user a line.
 
     Raises:
         ConfigError: a role cannot be what the configuration asks for.
     """
-    async with open_oracles(cfg) as oracles:
-        student = build_student(cfg)
+    async with open_oracles(cfg, say) as oracles:
+        student = build_student(cfg, oracles)
         classifier = await build_classifier(cfg, oracles)
         judge = await build_judge(cfg, oracles)
         sets = [await evaluation_set(one, cfg) for one in cfg.evaluation.sets]
@@ -103,14 +132,20 @@ def build_corpus(cfg: CorpusConfig, seed: int) -> Corpus:
     return FileCorpus(cfg, seed)
 
 
-def build_student(cfg: RunConfig) -> "HuggingFaceStudent":
-    """The small model."""
+def build_student(cfg: RunConfig, oracles: Oracles | None = None) -> "HuggingFaceStudent":
+    """The small model; with `oracles`, one that is asked at an endpoint is asked through ledger and budget.
+
+    The ledger's key holds the digest of the student's weights (`answer_by_endpoint`), so that no round gets the
+    answers of another under the same name. Without such a digest, leave `oracles` out.
+    """
     from tapir.students import HuggingFaceStudent
+    from tapir.students.endpoint import open_plainly
 
     student = cfg.student
     if student.model == SCRATCH:
         student = student.model_copy(update={"model": str(_from_scratch(cfg))})
-    return HuggingFaceStudent(student, cfg.seed)
+    opener = open_plainly if oracles is None else partial(oracles.opened, role="student", as_is=True)
+    return HuggingFaceStudent(student, cfg.seed, opener)
 
 
 def _from_scratch(cfg: RunConfig) -> Path:

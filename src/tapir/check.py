@@ -1,7 +1,6 @@
 """`tapir check`: what is wrong, and what a run would cost, before anything is spent."""
 
 import asyncio
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,18 +10,19 @@ from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from tapir.build import build_corpus, build_student, evaluation_set
 from tapir.config import CorpusConfig, RunConfig
-from tapir.errors import DataError, StudentError
+from tapir.errors import ConfigError, DataError, StudentError
 from tapir.held_out import decontaminate, hold_out
-from tapir.quote import CHARS_PER_TOKEN, Sizes, StageQuote, endpoints, quote
+from tapir.measured import measured_usage
+from tapir.oracles.keys import is_local, read_key
+from tapir.oracles.ledger_file import LEDGER
+from tapir.quote import CHARS_PER_TOKEN, Sizes, StageQuote, endpoints, quote, sum_of
 from tapir.roles import Aside
 from tapir.rows import Example, Refused
-from tapir.tables import print_json
+from tapir.tables import print_json, quote_table
 
-LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 EXAMPLES = 2
 
 
@@ -52,16 +52,7 @@ class ConfigReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with the totals."""
-        return {**asdict(self), "total": asdict(self.total), "is_ready": not self.problems}
-
-    @property
-    def total(self) -> StageQuote:
-        """The sum of all stages' quotes."""
-        sums = {
-            name: sum(getattr(line, name) for line in self.quotes)
-            for name in ("rows", "calls", "input_tokens", "output_tokens", "cost")
-        }
-        return StageQuote(stage="total", role="", **sums)
+        return {**asdict(self), "total": asdict(sum_of(self.quotes)), "is_ready": not self.problems}
 
     def show(self, *, as_json: bool) -> None:
         """Print the report."""
@@ -87,17 +78,10 @@ class ConfigReport:
         if not self.quotes:
             console.print("no stage asks a paid oracle: 0 calls, 0 tokens")
             return
-        table = Table(
-            "stage", "role", "rows", "calls", "tokens in", "tokens out", f"cost, {self.currency}",
-            box=None, header_style="bold",
-        )  # fmt: skip
-        for line in [*self.quotes, self.total]:
-            table.add_row(
-                line.stage, line.role, f"{line.rows:,}", f"{line.calls:,}",
-                f"{line.input_tokens:,}", f"{line.output_tokens:,}", f"{line.cost:,.2f}",
-            )  # fmt: skip
-        console.print(table)
-        console.print("tokens are estimates; retries and rivals are not counted", style="dim")
+        console.print(quote_table(self.quotes, self.currency))
+        is_measured = any(line.measured_over for line in self.quotes)
+        how = "measured on this run's own calls where it says so" if is_measured else "estimates"
+        console.print(f"tokens are {how}; retries and rivals are not counted", style="dim")
 
     def _show_preflight(self, console: Console) -> None:
         if self.preflight is None:
@@ -119,7 +103,35 @@ def check_config(cfg: RunConfig) -> ConfigReport:
     return asyncio.run(_check(cfg))
 
 
-async def _check(cfg: RunConfig) -> ConfigReport:
+@dataclass(frozen=True)
+class Data:
+    """The data of a run, as it will be read."""
+
+    corpus: list[Example]
+    """D: accepted, not held out, not contaminated."""
+    held_out: list[Example]
+    items: list[Example]
+    """Evaluation items, but for those held out."""
+    refused: list[Refused]
+    read: int
+    problems: list[str]
+
+    @property
+    def sizes(self) -> Sizes:
+        """What the quote needs to know of it."""
+        rows = max(1, len(self.corpus))
+        asked = sum(len(turn.content) for row in self.corpus for turn in row.turns)
+        answered = sum(len(row.response) for row in self.corpus)
+        items = len(self.items) + len(self.held_out)
+        return Sizes(len(self.corpus), asked / rows / CHARS_PER_TOKEN, answered / rows / CHARS_PER_TOKEN, items)
+
+
+async def read_data(cfg: RunConfig) -> Data:
+    """Corpus and evaluation sets.
+
+    Raises:
+        TapirError: the corpus cannot be read at all.
+    """
     accepted: list[Example] = []
     refused: list[Refused] = []
     async for row in build_corpus(cfg.corpus, cfg.seed).read(Aside("corpus")):
@@ -129,7 +141,7 @@ async def _check(cfg: RunConfig) -> ConfigReport:
             accepted.append(row)
     read = len(accepted) + len(refused)
     problems: list[str] = []
-    items = []
+    items: list[Example] = []
     for one in cfg.evaluation.sets:
         try:
             items += [item.example for item in (await evaluation_set(one, cfg)).items]
@@ -140,21 +152,26 @@ async def _check(cfg: RunConfig) -> ConfigReport:
     refused += contaminated
     if not corpus:
         problems.append(f"corpus.path {cfg.corpus.path}: no row is left to train on")
-    preflight, found = _preflight(cfg, corpus)
-    problems += found
-    quotes = quote(cfg, _sizes(corpus, len(items) + len(held)))
+    return Data(corpus, held, items, refused, read, problems)
+
+
+async def _check(cfg: RunConfig) -> ConfigReport:
+    data = await read_data(cfg)
+    sizes = data.sizes
+    preflight, found = _preflight(cfg, data.corpus)
+    quotes = quote(cfg, sizes, measured_usage(cfg, cfg.runs / LEDGER))
     return ConfigReport(
         name=cfg.name,
-        rows_read=read,
-        rows=len(corpus),
-        refused=dict(Counter(row.reason for row in refused)),
-        refused_examples=_examples(refused),
-        held_out=len(held),
-        evaluation_items=len(items) + len(held),
+        rows_read=data.read,
+        rows=len(data.corpus),
+        refused=dict(Counter(row.reason for row in data.refused)),
+        refused_examples=_examples(data.refused),
+        held_out=len(data.held_out),
+        evaluation_items=sizes.evaluation_items,
         quotes=quotes,
         preflight=preflight,
-        problems=[*problems, *_key_problems(cfg)],
-        warnings=_warnings(cfg, corpus, len(items) + len(held), quotes),
+        problems=[*data.problems, *found, *_key_problems(cfg)],
+        warnings=_warnings(cfg, data.corpus, sizes.evaluation_items, quotes),
         currency=cfg.budget.currency,
     )
 
@@ -166,13 +183,6 @@ def _examples(refused: Sequence[Refused]) -> dict[str, list[str]]:
         if len(shown) < EXAMPLES:
             shown.append(f"{row.detail}: {row.text!r}")
     return found
-
-
-def _sizes(corpus: Sequence[Example], items: int) -> Sizes:
-    rows = max(1, len(corpus))
-    asked = sum(len(turn.content) for row in corpus for turn in row.turns)
-    answered = sum(len(row.response) for row in corpus)
-    return Sizes(len(corpus), asked / rows / CHARS_PER_TOKEN, answered / rows / CHARS_PER_TOKEN, items)
 
 
 def _preflight(cfg: RunConfig, corpus: Sequence[Example]) -> tuple[dict[str, Any] | None, list[str]]:
@@ -191,12 +201,10 @@ def _preflight(cfg: RunConfig, corpus: Sequence[Example]) -> tuple[dict[str, Any
 def _key_problems(cfg: RunConfig) -> list[str]:
     found = []
     for role, endpoint in endpoints(cfg).items():
-        is_local = urlsplit(endpoint.base_url).hostname in LOCAL_HOSTS
-        if endpoint.api_key_env and not is_local and not os.environ.get(endpoint.api_key_env):
-            found.append(
-                f"{role}.endpoint: the environment variable {endpoint.api_key_env} is not set; export it, "
-                "or name another with api_key_env"
-            )
+        try:
+            read_key(endpoint)
+        except ConfigError as error:
+            found.append(f"{role}.endpoint: {error}")
     return found
 
 
@@ -204,8 +212,8 @@ def _warnings(cfg: RunConfig, corpus: Sequence[Example], items: int, quotes: Seq
     found = []
     for role, endpoint in endpoints(cfg).items():
         price = endpoint.price
-        is_local = urlsplit(endpoint.base_url).hostname in LOCAL_HOSTS
-        if not is_local and not (price.input_per_million or price.output_per_million):
+        host = urlsplit(endpoint.base_url).hostname or ""
+        if not is_local(host) and not (price.input_per_million or price.output_per_million):
             found.append(f"{role}.endpoint.price is not set: the cost of its calls is counted as 0")
     total = sum(line.cost for line in quotes)
     if cfg.budget.max_cost is not None and total > cfg.budget.max_cost:

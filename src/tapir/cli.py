@@ -81,24 +81,39 @@ def run(
     retry_refused: Annotated[
         bool, typer.Option("--retry-refused", help="Ask again for rows refused because a call failed.")
     ] = False,
+    pilot: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="ROWS", help="Only ask for ROWS rows, quote the run by what they took, and stop."),
+    ] = None,
     is_plain: Annotated[bool, typer.Option("--plain", help="Plain lines instead of the live panel.")] = False,
 ) -> None:
     """Run a configuration; the same command again continues where it stopped."""
     from tapir.config import load_config
-    from tapir.terminal import run_in_terminal
 
     cfg = load_config(path, tuple(overrides or ()))
     command = shlex.join(["tapir", "run", str(path), *(word for one in overrides or () for word in ("--set", one))])
+    if pilot is not None:
+        from tapir.pilot import run_pilot
+
+        run_pilot(cfg, pilot).show(command)
+        return
+    from tapir.terminal import run_in_terminal
+
     raise typer.Exit(run_in_terminal(cfg, command, retry_refused=retry_refused, is_plain=is_plain))
 
 
 @app.command()
 def status(path: RunPath, as_json: AsJson = False) -> None:
     """What a run has done: rows in, kept and refused per stage, results, spent and forecast."""
-    from tapir.status import read_status
+    from tapir.forecast import read_forecast
+    from tapir.oracles.ledger_file import LEDGER, ledger_trouble
+    from tapir.status import open_run, read_status
     from tapir.tables import print_status
 
-    print_status(read_status(path), as_json=as_json)
+    trouble = ledger_trouble(open_run(path).parent / LEDGER)
+    if trouble:
+        print(trouble, file=sys.stderr)
+    print_status(read_status(path), read_forecast(path), as_json=as_json)
 
 
 @app.command()

@@ -1,10 +1,10 @@
 """What a run will ask of its oracles, before anything is spent: calls, tokens and money per stage and role.
 
 Tokens are counted from the data where it is at hand and guessed where it is yet to be written; every guess is a
-constant below. After a pilot the same table can be made from measured usage (`measured`).
+constant below. Once calls were made, by a pilot or by the run itself, the same table is made from measured usage.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tapir.config import (
@@ -18,8 +18,8 @@ from tapir.config import (
 
 CHARS_PER_TOKEN = 4.0
 """Characters of a token in English text; other languages need more tokens."""
-SCAFFOLD_TOKENS: Mapping[str, int] = {"respond": 0, "judge": 350, "label": 545, "expand": 370, "refine": 310}
-"""Tokens of each prompt around its data."""
+SCAFFOLD_TOKENS: Mapping[str, int] = {"judge": 350, "label": 545, "expand": 370, "refine": 310}
+"""Tokens of each prompt around its data; 0 where the instruction is the prompt."""
 VERDICT_TOKENS = 120
 LABEL_TOKENS = 12
 REFINED_TOKENS = 400
@@ -39,14 +39,18 @@ class Sizes:
     """Mean tokens of an instruction with all its turns."""
     response_tokens: float
     evaluation_items: int = 0
+    seeds: int | None = None
+    """Hard rows of D; None while nothing is judged."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Measured mean tokens of one call of a stage."""
+    """Mean tokens of one call of a stage."""
 
     input_tokens: float
     output_tokens: float
+    calls: int = 0
+    """Calls that this was measured over; 0 for a guess."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,16 @@ class StageQuote:
     """What one stage will ask of one role."""
 
     stage: str
+    label: str
+    """The stage's directory, and the name that its calls are booked under."""
     role: str
     rows: int
     calls: int
     input_tokens: int
     output_tokens: int
     cost: float
+    measured_over: int = 0
+    """Calls that the tokens of one call were measured over; 0 where they are estimated from the data."""
 
 
 def quote(cfg: RunConfig, sizes: Sizes, measured: Mapping[str, Usage] | None = None) -> list[StageQuote]:
@@ -71,25 +79,50 @@ def quote(cfg: RunConfig, sizes: Sizes, measured: Mapping[str, Usage] | None = N
     book = _Book(cfg, sizes, measured or {})
     rounds = cfg.curriculum.rounds
     new = cfg.expand.new_per_round if cfg.expand.enabled else 0
-    share = cfg.difficulty.quantile if cfg.difficulty.quantile is not None else HARD_SHARE
-    seeds = sizes.rows if cfg.difficulty.select == "all" else round(share * sizes.rows)
+    items = sizes.evaluation_items
+    book.add(0, "answer", "answer", "student", sizes.rows)
     if cfg.difficulty.reference == "teacher":
-        book.add("respond", "respond", "teacher", sizes.rows)
-    book.add("judge", "judge", "judge", sizes.rows)
-    book.add("label", "label", "classifier", sizes.rows)
+        book.add(0, "respond", "respond", "teacher", sizes.rows)
+    book.add(0, "judge", "judge", "judge", sizes.rows)
+    book.add(0, "label", "label", "classifier", sizes.rows)
     if cfg.refine.enabled:
-        book.add("refine seeds", "refine", "teacher", seeds)
-    book.add("evaluate S_0", "judge", "judge", sizes.evaluation_items)
+        book.add(0, "refine", "refine", "teacher", _seeds(cfg, sizes))
+    book.add(0, "evaluate", "answer", "student", items)
+    book.add(0, "evaluate", "judge", "judge", items)
     for r in range(1, rounds + 1):
-        book.add(f"round {r}: expand", "expand", "teacher", new)
+        book.add(r, "expand", "expand", "teacher", new)
         if cfg.expand.check_task:
-            book.add(f"round {r}: label", "label", "classifier", new)
-        book.add(f"round {r}: refine", "refine" if cfg.refine.enabled else "respond", "teacher", new)
+            book.add(r, "label", "label", "classifier", new)
+        book.add(r, "refine", "refine" if cfg.refine.enabled else "respond", "teacher", new)
         if cfg.difficulty.rescore_new:
-            book.add(f"round {r}: judge new", "judge", "judge", new)
+            book.add(r, "answer-new", "answer", "student", new)
+            book.add(r, "judge-new", "judge", "judge", new)
         if cfg.evaluation.every_round or r == rounds:
-            book.add(f"round {r}: evaluate", "judge", "judge", sizes.evaluation_items)
+            book.add(r, "evaluate", "answer", "student", items)
+            book.add(r, "evaluate", "judge", "judge", items)
     return book.lines
+
+
+def sum_of(lines: Sequence[StageQuote]) -> StageQuote:
+    """The sum of all stages' quotes."""
+    return StageQuote(
+        stage="total",
+        label="",
+        role="",
+        rows=sum(line.rows for line in lines),
+        calls=sum(line.calls for line in lines),
+        input_tokens=sum(line.input_tokens for line in lines),
+        output_tokens=sum(line.output_tokens for line in lines),
+        cost=sum(line.cost for line in lines),
+    )
+
+
+def _seeds(cfg: RunConfig, sizes: Sizes) -> int:
+    """Rows of D that are, or are expected to be, hard."""
+    if sizes.seeds is not None:
+        return sizes.seeds
+    share = cfg.difficulty.quantile if cfg.difficulty.quantile is not None else HARD_SHARE
+    return sizes.rows if cfg.difficulty.select == "all" else round(share * sizes.rows)
 
 
 class _Book:
@@ -99,11 +132,12 @@ class _Book:
         self._cfg = cfg
         self._sizes = sizes
         self._measured = measured
+        self._endpoints = endpoints(cfg)
         self.lines: list[StageQuote] = []
 
-    def add(self, stage: str, kind: str, role: str, rows: int) -> None:
+    def add(self, round_: int, name: str, kind: str, role: str, rows: int) -> None:
         """Add a stage, unless its role is filled without an endpoint or it has no rows."""
-        endpoint = endpoints(self._cfg).get(role)
+        endpoint = self._endpoints.get(role)
         if endpoint is None or rows == 0:
             return
         calls = self._calls(kind, rows)
@@ -111,7 +145,19 @@ class _Book:
         tokens_in, tokens_out = round(calls * usage.input_tokens), round(calls * usage.output_tokens)
         price = endpoint.price
         cost = (tokens_in * price.input_per_million + tokens_out * price.output_per_million) / 1e6
-        self.lines.append(StageQuote(stage, role, rows, calls, tokens_in, tokens_out, cost * _discount(endpoint)))
+        self.lines.append(
+            StageQuote(
+                stage=f"round {round_}: {name}" if round_ else name,
+                label=f"{round_:02d}-{name}",
+                role=role,
+                rows=rows,
+                calls=calls,
+                input_tokens=tokens_in,
+                output_tokens=tokens_out,
+                cost=cost * _discount(endpoint),
+                measured_over=usage.calls,
+            )
+        )
 
     def _calls(self, kind: str, rows: int) -> int:
         judge, classifier = self._cfg.judge, self._cfg.tasks.classifier
@@ -126,7 +172,7 @@ class _Book:
     def _guess(self, kind: str) -> Usage:
         """Tokens of one call, from the data's own lengths."""
         x, y = self._sizes.instruction_tokens, self._sizes.response_tokens
-        scaffold = SCAFFOLD_TOKENS[kind]
+        scaffold = SCAFFOLD_TOKENS.get(kind, 0)
         written = max(y, REFINED_TOKENS)
         match kind:
             case "judge":
@@ -139,6 +185,8 @@ class _Book:
                 return Usage(scaffold + shown * x, asked * x * 1.1)
             case "refine":
                 return Usage(scaffold + x + y, written)
+            case "answer":
+                return Usage(x, y)
             case _:
                 return Usage(scaffold + x, written)
 
@@ -146,6 +194,8 @@ class _Book:
 def endpoints(cfg: RunConfig) -> dict[str, EndpointConfig]:
     """The endpoint of each role that has one."""
     found: dict[str, EndpointConfig] = {}
+    if cfg.student.engine == "endpoint" and cfg.student.endpoint is not None:
+        found["student"] = cfg.student.endpoint
     if isinstance(cfg.teacher, EndpointTeacherConfig):
         found["teacher"] = cfg.teacher.endpoint
     if isinstance(cfg.judge, EndpointJudgeConfig):

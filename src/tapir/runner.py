@@ -47,7 +47,7 @@ async def run(cfg: RunConfig, observer: Observer, *, retry_refused: bool = False
     )
     async with store:
         store.write_manifest(cfg.model_dump(mode="json"), versions())
-        async with open_roles(cfg) as roles, Helpers(cfg, observer) as helpers:
+        async with open_roles(cfg, observer.said) as roles, Helpers(cfg, observer) as helpers:
             state = await prepare(cfg, roles, store)
             await helpers.start()
             await teach(state, cfg, roles, store)
@@ -79,7 +79,7 @@ async def run_arms(cfg: RunConfig, arms: Sequence[Arm], observer: Observer) -> i
         try:
             async with store:
                 store.write_manifest(own.model_dump(mode="json"), versions())
-                async with open_roles(own) as roles:
+                async with open_roles(own, observer.said) as roles:
                     await teach(await prepare(own, roles, store), own, roles, store)
             stages += store.stages_run
         except ResumeError:

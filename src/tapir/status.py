@@ -48,6 +48,7 @@ class Status:
     """Calls, tokens and money by role and stage, and what the ledger saved; empty without paid oracles."""
     spent: Spending
     """The sum of `spending`."""
+    currency: str
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -155,6 +156,7 @@ def read_status(path: Path) -> Status:
         arms={path.name: _stages(path) for path in sorted((directory / "arms").glob("*"))},
         spending=spending,
         spent=total(spending, run=config["name"]),
+        currency=config["budget"]["currency"],
     )
 
 

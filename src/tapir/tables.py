@@ -1,5 +1,6 @@
 """Numbers as a person reads them in a terminal, or as JSON for machines."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -9,6 +10,8 @@ from rich.table import Table
 from tapir.arms import ARM_TITLES
 from tapir.console import duration
 from tapir.evaluation.results import Summary
+from tapir.oracles.money import Spending, total
+from tapir.quote import StageQuote, sum_of
 from tapir.status import Status
 
 PARTS = ("all", "easy", "hard", "core", "d_like")
@@ -26,10 +29,27 @@ def arm_title(arm: str) -> str:
     return f"TAPIR after round {round_}" if name == "tapir" and round_ else ARM_TITLES.get(arm, arm)
 
 
-def print_status(status: Status, *, as_json: bool) -> None:
-    """Print a run's state and results."""
+def quote_table(lines: Sequence[StageQuote], currency: str, guessed: Sequence[StageQuote] = ()) -> Table:
+    """What each stage will ask, and the sum; beside the cost of `guessed`, the same lines before anything was known."""
+    is_measured = any(line.measured_over for line in lines)
+    columns = ["stage", "role", "calls", "tokens in", "tokens out", f"cost, {currency}"]
+    columns += ["estimated"] if guessed else []
+    table = Table(*columns, *(["measured over"] if is_measured else []), box=None, header_style="bold")
+    before = [*guessed, sum_of(guessed)] if guessed else []
+    for index, line in enumerate([*lines, sum_of(lines)]):
+        cells = [line.stage, line.role, f"{line.calls:,}"]
+        cells += [f"{line.input_tokens:,}", f"{line.output_tokens:,}", f"{line.cost:,.2f}"]
+        cells += [f"{before[index].cost:,.2f}"] if before else []
+        if is_measured and line.role:
+            cells.append(f"{line.measured_over:,} calls" if line.measured_over else "no call yet")
+        table.add_row(*cells)
+    return table
+
+
+def print_status(status: Status, forecast: Mapping[str, Spending], *, as_json: bool) -> None:
+    """Print a run's state and results; `forecast` is, by role, what it will have spent at its end."""
     if as_json:
-        print_json(status.to_dict())
+        print_json(status.to_dict() | {"forecast": msgspec.to_builtins(forecast)})
         return
     console = Console()
     state = "finished" if status.is_finished else f"{status.rounds_done} of {status.rounds} rounds done"
@@ -39,16 +59,29 @@ def print_status(status: Status, *, as_json: bool) -> None:
         lost = ", ".join(f"{count} {reason}" for reason, count in sorted(stage.refused.items()))
         table.add_row(stage.name, f"{stage.rows_in:,}", f"{stage.kept:,}", lost, duration(stage.seconds))
     console.print(table)
-    if status.spending:
-        spent = status.spent
-        console.print(
-            f"spent: {spent.calls:,} calls, {spent.input_tokens:,} + {spent.output_tokens:,} tokens, "
-            f"cost {spent.cost:,.4f}; saved by the ledger: {spent.saved_calls:,} calls, cost {spent.saved_cost:,.4f}",
-            highlight=False,
-        )
+    _print_spending(console, status, forecast)
     if status.running:
         console.print(f"begun, not whole: {', '.join(status.running)}", highlight=False)
     print_results(status)
+
+
+def _print_spending(console: Console, status: Status, forecast: Mapping[str, Spending]) -> None:
+    """Print what each role has spent, will have spent at the end, and was spared by the ledger."""
+    roles = list(dict.fromkeys([*forecast, *(one.role for one in status.spending)]))
+    if not roles:
+        return
+    columns = ["role", "calls", "tokens in", "tokens out", f"cost, {status.currency}", "saved by the ledger"]
+    is_ahead = bool(forecast) and not status.is_finished
+    table = Table(*columns, *(["at the end, about"] if is_ahead else []), box=None, header_style="bold")
+    spent = {role: total((one for one in status.spending if one.role == role), role=role) for role in roles}
+    rows = [(role, spent[role], forecast.get(role, spent[role])) for role in roles]
+    rows.append(("total", total(one for _, one, _ in rows), total(one for _, _, one in rows)))
+    for role, own, end in rows:
+        cells = [role, f"{own.calls:,}", f"{own.input_tokens:,}", f"{own.output_tokens:,}", f"{own.cost:,.2f}"]
+        cells.append(f"{own.saved_calls:,} calls, {own.saved_cost:,.2f}" if own.saved_calls else "")
+        cells += [f"{end.calls:,} calls, {end.cost:,.2f}"] if is_ahead else []
+        table.add_row(*cells)
+    console.print(table)
 
 
 def print_results(status: Status) -> None:

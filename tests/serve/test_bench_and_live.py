@@ -10,7 +10,9 @@ from sample_run import Quiet
 from serve_support import ORIGIN, PORT, TOKEN
 from starlette.testclient import TestClient
 
-from tapir.oracles.ledger_schema import ADD_SPENDING, SCHEMA
+from tapir.oracles.base import Completion, Usage
+from tapir.oracles.ledger_file import insert
+from tapir.oracles.ledger_schema import SCHEMA, Booking, Entry
 from tapir.report.progress import ProgressFile
 from tapir.report.reading import stage_title
 from tapir.rows import Example, Lineage, user_turn
@@ -31,7 +33,13 @@ def paid(runs: Path) -> Path:
     manifest.write_text(json.dumps(tree))
     with sqlite3.connect(runs / "ledger.sqlite") as database:
         database.executescript(SCHEMA)
-        database.execute(ADD_SPENDING, ("two", "teacher", "01-expand", 4, 4, 4000, 8000, 0, 0.036, 6, 900, 0.01))
+        reply = Completion(text="x", finish="stop", usage=Usage(input_tokens=1000, output_tokens=2000), model="m")
+        booking = Booking("two", "teacher", "01-expand")
+        entries = [
+            Entry(key=bytes([n]), completion=reply, cost=0.009, created_s=0.0, booking=booking, asked="m")
+            for n in range(4)
+        ]
+        insert(database, entries, [("two", "teacher", "01-expand", 0, 0, 0, 0, 0, 0.0, 6, 900, 0.01)])
     database.close()
     return runs / "two"
 
@@ -133,6 +141,7 @@ def test_the_version_changes_when_a_stage_becomes_whole(own_runs: Path) -> None:
 def test_stage_names_are_as_observers_hear_them() -> None:
     assert stage_title("00-judge") == "judge"
     assert stage_title("02-expand-2") == "round 2: expand-2"
+    assert stage_title("pilot-judge") == "pilot-judge"
     assert stage_title("") == ""
 
 

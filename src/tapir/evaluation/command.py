@@ -57,7 +57,7 @@ async def _evaluate(cfg: RunConfig, student: Checkpoint, sets: tuple[EvaluationS
     rows: list[Evaluated] = []
     refused: list[Refused] = []
     with tempfile.TemporaryDirectory() as work, view() as shown:
-        async with open_oracles(cfg) as oracles:
+        async with open_oracles(cfg, shown.said) as oracles:
             answerer = build_student(cfg)
             judge = await build_judge(cfg, oracles)
             evaluator = SetEvaluator([await evaluation_set(one, cfg) for one in sets], answerer, judge)

@@ -11,6 +11,7 @@ from tapir.config import EndpointConfig, SamplingConfig
 from tapir.errors import OracleError
 from tapir.oracles.base import Oracle, Sampling, Unanswered
 from tapir.oracles.failures import UNUSABLE_TEXT, unusable
+from tapir.oracles.money import at_stage
 from tapir.oracles.stream import in_order
 from tapir.oracles.wire import DETAIL_CHARS, plain, to_json
 from tapir.prompts.core import Prompt, Question, Unreadable, object_schema, read_object, without_reasoning
@@ -145,7 +146,8 @@ class Asker:
         if self._is_structured is None:
             async with self._probing:
                 if self._is_structured is None:
-                    self._is_structured = await self._probe()
+                    with at_stage(PROBE.name):  # no call of the stage's own: its measured tokens would mislead
+                        self._is_structured = await self._probe()
         return self._is_structured
 
     async def _probe(self) -> bool:

@@ -51,10 +51,17 @@ class EndpointOracle:
 
 @asynccontextmanager
 async def open_oracle(
-    endpoint: EndpointConfig, *, role: str, ledger: LedgerFile, budget: Budget, as_is: bool = False
+    endpoint: EndpointConfig,
+    *,
+    role: str,
+    ledger: LedgerFile,
+    budget: Budget,
+    limiter: Limiter | None = None,
+    as_is: bool = False,
 ) -> AsyncIterator[EndpointOracle]:
     """The oracle for `endpoint`: `Ledger(Retrying(Limited(endpoint)))`, over a connection pool that ends with it.
 
+    `limiter`: the server's, where other roles ask there too.
     With `endpoint.batch` it is `Ledger(batches)`, of which calls wait for hours and many more must be out at once.
 
     `as_is`: whatever the model says is its answer, empty or cut off (a student's own words); otherwise such replies
@@ -71,7 +78,7 @@ async def open_oracle(
                 stack = Ledger(batches, ledger, budget, endpoint, role=role, name=wire.name, as_is=as_is, is_batch=True)
                 yield EndpointOracle(stack, lambda: _batch_traffic(batches), ahead=endpoint.calls_ahead)
             return
-        limiter = Limiter(endpoint)
+        limiter = limiter or Limiter(endpoint)
         chat = ChatEndpoint(endpoint, session, key, limiter, role=role)
         retrying = Retrying(Limited(chat, limiter), endpoint, chat.name, as_is=as_is)
         stack = Ledger(retrying, ledger, budget, endpoint, role=role, name=chat.name, as_is=as_is)

@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +58,14 @@ def ledger_stats(path: Path) -> LedgerStats:
         )
 
 
-def export_ledger(path: Path, run: str | None = None) -> Iterator[dict[str, Any]]:
-    """Every reply in the ledger, oldest first, as JSON values; only those paid for by `run` where one is given."""
+def export_ledger(path: Path, run: str | None = None, say: Callable[[str], None] = print) -> Iterator[dict[str, Any]]:
+    """Every reply in the ledger, oldest first, as JSON values; only those paid for by `run` where one is given.
+
+    `say` is told what was found wrong at opening.
+    """
     with open_existing(path) as ledger:
+        for notice in ledger.notices:
+            say(notice)
         for entry in ledger.entries():
             if run is None or entry.booking.run == run:
                 yield _as_json(entry)
@@ -73,10 +78,11 @@ def prune_ledger(
     model: str | None = None,
     older_than_days: float | None = None,
     only_unusable: bool = False,
+    say: Callable[[str], None] = print,
 ) -> int:
     """Forget the replies that all the given conditions hold for; returns how many. Their prompts would be paid again.
 
-    What was spent stays on record.
+    What was spent stays on record. `say` is told what was found wrong at opening.
 
     Raises:
         ConfigError: no condition is given.
@@ -85,6 +91,8 @@ def prune_ledger(
         raise ConfigError("prune needs a condition: a run, a model, an age, or only unusable replies")
     before_s = None if older_than_days is None else time.time() - older_than_days * 86_400
     with open_existing(path) as ledger:
+        for notice in ledger.notices:
+            say(notice)
         keys = [
             entry.key
             for entry in ledger.entries()

@@ -23,11 +23,11 @@ def stats(
     from tapir.oracles.ledger_admin import ledger_stats
 
     found = ledger_stats(path)
+    for notice in found.notices:
+        _warn(notice)
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
         return
-    for notice in found.notices:
-        typer.echo(notice, err=True)
     typer.echo(f"{found.replies} replies, {found.bytes / 1e6:.1f} MB")
     for model in found.models:
         typer.echo(f"  {model.model}: {model.replies} replies, {model.output_tokens} tokens, cost {model.cost:.4f}")
@@ -50,7 +50,7 @@ def export(
 
     from tapir.oracles.ledger_admin import export_ledger
 
-    lines = (msgspec.json.encode(reply).decode() + "\n" for reply in export_ledger(path, run))
+    lines = (msgspec.json.encode(reply).decode() + "\n" for reply in export_ledger(path, run, _warn))
     if out is None:
         sys.stdout.writelines(lines)
         return
@@ -69,5 +69,11 @@ def prune(
     """Forget replies; their prompts would be asked, and paid, again."""
     from tapir.oracles.ledger_admin import prune_ledger
 
-    count = prune_ledger(path, run=run, model=model, older_than_days=older_than_days, only_unusable=only_unusable)
+    count = prune_ledger(
+        path, run=run, model=model, older_than_days=older_than_days, only_unusable=only_unusable, say=_warn
+    )
     typer.echo(f"{count} replies forgotten")
+
+
+def _warn(notice: str) -> None:
+    typer.echo(notice, err=True)

@@ -7,17 +7,16 @@ names, never prompts, keys or headers.
 """
 
 import asyncio
-import logging
 import sqlite3
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tapir.errors import ConfigError, RunError
+from tapir.errors import ConfigError, RunError, TapirError
 from tapir.oracles.claims import Claims
 from tapir.oracles.ledger_schema import (
     ADD_SPENDING,
@@ -43,8 +42,6 @@ _LOG_PAGES = 8000
 """Pages in the log (32 MB) from which a commit copies them into the database, which delays it by some syncs."""
 _BUSY_S = 60.0
 _OPEN_S = 60.0
-
-log = logging.getLogger("tapir.ledger")
 
 
 LEDGER = "ledger.sqlite"
@@ -185,7 +182,6 @@ class LedgerFile:
                         "stop that, then run the same command again to salvage it"
                     )
                 self.notices.append(salvage(self.path, damage))
-                log.warning("%s", self.notices[-1])
                 self.claims.join()
             writer = connect(self.path)
             try:
@@ -260,13 +256,32 @@ def read_spending(database: sqlite3.Connection, run: str | None = None) -> list[
 
 def run_spending(path: Path, run: str) -> list[Spending]:
     """What the run of this name has spent, by stage and role, read without a lock; empty where there is no ledger."""
+    with suppress(sqlite3.Error), read_only(path) as database:
+        return read_spending(database, run) if database else []
+    return []
+
+
+@contextmanager
+def read_only(path: Path) -> Iterator[sqlite3.Connection | None]:
+    """A connection that writes nothing and locks nobody out; None where there is no ledger.
+
+    Raises:
+        sqlite3.Error: the file cannot be read.
+    """
     if not path.is_file():
-        return []
+        yield None
+        return
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)) as database:
+        yield database
+
+
+def ledger_trouble(path: Path) -> str | None:
+    """What the user should hear of a ledger that is only read: that it is damaged; None where all is well."""
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)) as database:
-            return read_spending(database, run)
-    except sqlite3.Error:
-        return []
+        damage = find_damage(path)
+    except TapirError as error:
+        return str(error)
+    return damage and f"{path}: the ledger is damaged ({damage}); `tapir run` or `tapir ledger stats` salvages it"
 
 
 def find_damage(path: Path) -> str | None:

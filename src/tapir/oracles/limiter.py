@@ -14,7 +14,7 @@ import math
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 from tapir.config import EndpointConfig
@@ -32,6 +32,29 @@ _TIMEOUT_SHARE = 0.2
 _HOLD_EPOCHS = 20
 _RAREST_PROBE = 16.0
 """Round trips between two probes of a capacity that does not change."""
+
+
+def server_of(endpoint: EndpointConfig) -> Hashable:
+    """What shares one limiter: the server, the account and the model, for hosted servers limit each model by itself.
+
+    A server that limits all its models together is found out by each of their limiters.
+    """
+    return endpoint.base_url, endpoint.api_key_env, endpoint.model
+
+
+def limits_of(endpoints: Sequence[EndpointConfig]) -> EndpointConfig:
+    """The limits of one server, of which several roles speak: of each cap the smallest that any of them sets.
+
+    A cap is the server's, so the strictest word on it holds for all. One left at its default says nothing. The timeout
+    is the longest: how late a reply may come is for each role to say, and only what is late for all is overload.
+    """
+    names = ("max_concurrency", "start_concurrency", "requests_per_minute", "tokens_per_minute")
+    said = {
+        name: [value for one in endpoints if name in one.model_fields_set and (value := getattr(one, name)) is not None]
+        for name in names
+    }
+    caps: dict[str, float] = {name: min(values) for name, values in said.items() if values}
+    return endpoints[0].model_copy(update={**caps, "timeout_s": max(one.timeout_s for one in endpoints)})
 
 
 class Slot(NamedTuple):

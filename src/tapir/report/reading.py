@@ -114,9 +114,14 @@ class Stage:
 
 
 def stage_title(label: str) -> str:
-    """A stage's directory name as observers and readers are told it: `01-expand` is `round 1: expand`."""
+    """A stage's directory name as observers and readers are told it: `01-expand` is `round 1: expand`.
+
+    What is no stage of a run keeps its name: `pilot-judge`, `probe`.
+    """
     number, _, name = label.partition("-")
-    return name if not number.isdecimal() or int(number) == 0 else f"round {int(number)}: {name}"
+    if not number.isdecimal():
+        return label
+    return f"round {int(number)}: {name}" if int(number) else name
 
 
 def read_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

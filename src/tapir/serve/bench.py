@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from tapir.oracles.ledger_file import LEDGER, run_spending
-from tapir.quote import CHARS_PER_TOKEN, Sizes, Usage, endpoints, quote
+from tapir.forecast import read_sizes
+from tapir.measured import measured_usage
+from tapir.oracles.ledger_file import LEDGER
+from tapir.quote import endpoints, quote
 from tapir.report.difficulty import Judgements
-from tapir.report.reading import INSTRUCTION, Arrow, RunFiles, instructions
+from tapir.report.reading import INSTRUCTION, RunFiles
 from tapir.serve.explorer import EXCERPT
 from tapir.serve.library import OpenRun
 from tapir.tasks import Task
@@ -58,40 +60,18 @@ def bench_data(run: RunFiles, rows: Judgements) -> dict[str, Any]:
 def _calls(run: RunFiles) -> dict[str, Any]:
     """What a seed and a new instruction cost in calls and money: measured where the run has asked already."""
     cfg = run.config
-    lines = quote(cfg, _sizes(run), _measured(run))
-    seeds = [one for one in lines if one.stage == "refine seeds"]
-    new = [one for one in lines if one.stage.startswith("round 1: ") and not one.stage.endswith("evaluate")]
+    lines = quote(cfg, read_sizes(run), measured_usage(cfg, run.directory.parent / LEDGER, enough=1))
+    seeds = [one for one in lines if one.label == "00-refine"]
+    new = [one for one in lines if one.label.startswith("01-") and one.label != "01-evaluate"]
     written = cfg.expand.new_per_round
     return {
         "is_paid": bool(endpoints(cfg)),
         "per_seed": sum(one.calls / one.rows for one in seeds),
         "per_seed_cost": sum(one.cost / one.rows for one in seeds),
-        "expand_per_new": sum(one.calls for one in new if one.stage.endswith("expand")) / written,
+        "expand_per_new": sum(one.calls for one in new if one.label == "01-expand") / written,
         "per_new": sum(one.calls for one in new) / written,
         "per_new_cost": sum(one.cost for one in new) / written,
     }
-
-
-def _sizes(run: RunFiles) -> Sizes:
-    """Mean tokens of the data, from its first rows."""
-    stage = run.stage("judge")
-    batch: Arrow = next(iter(stage.batches(INSTRUCTION, "response")), None) if stage else None
-    if stage is None or batch is None or not len(batch):
-        return Sizes(0, 0.0, 0.0)
-    texts = instructions(batch.column("turns"))[:SAMPLE].to_pylist()
-    responses = batch.column("response")[:SAMPLE].to_pylist()
-    mean = [sum(len(one) for one in column) / len(column) / CHARS_PER_TOKEN for column in (texts, responses)]
-    return Sizes(stage.kept, mean[0], mean[1])
-
-
-def _measured(run: RunFiles) -> dict[str, Usage]:
-    """Mean tokens of the calls that this run has made, by kind of stage."""
-    found: dict[str, Usage] = {}
-    for one in run_spending(run.directory.parent / LEDGER, run.config.name):
-        kind = one.stage.partition("-")[2].partition("-")[0]
-        if one.calls and kind:
-            found[kind] = Usage(one.input_tokens / one.calls, one.output_tokens / one.calls)
-    return found
 
 
 def near_line(run: OpenRun, rows: Judgements, threshold: float, task: str) -> tuple[list[Example], list[Example]]:

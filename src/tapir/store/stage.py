@@ -17,9 +17,21 @@ from tapir.store.step import Observer, Rows, StageContext, Step, check_refused, 
 
 R = TypeVar("R", bound=Row)
 
-RETRYABLE = frozenset({"timeout", "rate-limit", "server-error", "connect", "malformed"})
-"""Refusals of calls that got no reply: `retry_refused` runs their stages once more, and the ledger answers the others.
-A reply that came and could not be used is in the ledger; `tapir ledger prune --only-unusable` forgets it first."""
+RETRYABLE = frozenset(
+    {
+        "timeout",
+        "rate-limit",
+        "server-error",
+        "connect",
+        "malformed",
+        "rejected",
+        "empty",
+        "truncated",
+        "content-filter",
+    }
+)
+"""Refusals of calls: `retry_refused` runs their stages once more. Calls that got no reply are made again; what was
+paid for is in the ledger, and answers as before, the unusable too, until `tapir ledger prune --only-unusable`."""
 
 
 class RunPlace(Protocol):

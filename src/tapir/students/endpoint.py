@@ -62,7 +62,9 @@ async def answer_by_endpoint(
     model = endpoint.model.replace(PATH, student.path)
     if PATH not in endpoint.model:
         log.warning("student.endpoint.model is %r for every student of the run; %s is the one asked", model, PATH)
-    served = endpoint.model_copy(update={"model": model, "model_version": student.digest})
+    # One name may be served with other weights in every round: their digest keeps a ledger from mixing them up.
+    version = f"{endpoint.model_version} {student.digest}".lstrip()
+    served = endpoint.model_copy(update={"model": model, "model_version": version})
     settings = {**generation.model_dump(mode="json", exclude={"batch_size", "precision"}), "seed": seed}
     path = stage.work / "answers" / f"{_digest(student, model, settings)}.jsonl"
     known = _read(path)
