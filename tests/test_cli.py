@@ -21,7 +21,7 @@ def tapir(*words: str | Path, cwd: Path | None = None, timeout: float = 240) -> 
 def test_help_names_every_command() -> None:
     done = tapir("--help")
     assert done.returncode == 0
-    for name in ("init", "check", "run", "status", "report", "export", "evaluate", "serve", "tag", "ledger"):
+    for name in ("init", "check", "run", "status", "report", "export", "evaluate", "serve", "tag", "score", "ledger"):
         assert re.search(rf"^  {name} ", done.stdout, re.MULTILINE), name
 
 

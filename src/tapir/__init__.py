@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tapir.hub import push_round as push
     from tapir.report import write_report as report
     from tapir.runner import run_blocking as run
+    from tapir.scoring import score_file as score
     from tapir.status import read_status as status
 
 _HOMES = {
@@ -39,6 +40,7 @@ _HOMES = {
     "push": ("tapir.hub", "push_round"),
     "report": ("tapir.report", "write_report"),
     "run": ("tapir.runner", "run_blocking"),
+    "score": ("tapir.scoring", "score_file"),
     "status": ("tapir.status", "read_status"),
 }
 
@@ -53,6 +55,7 @@ __all__ = [
     "push",
     "report",
     "run",
+    "score",
     "status",
 ]
 

@@ -175,6 +175,35 @@ def evaluate(
 
 
 @app.command()
+def score(
+    data: Annotated[str, typer.Argument(metavar="FILE", help="A data set: file, directory or hub:owner/name.")],
+    config: Annotated[Path, typer.Option(help="A YAML configuration: its judge scores, its budget pays.")],
+    response: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The response to score; default: as a run would read.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="A reference to score it against, in the same call.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A .jsonl or .parquet file; default FILE-scores.jsonl beside the data.")
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score the responses of a data set, 1-10, with a configuration's judge; the same command again continues."""
+    from tapir.config import load_config
+    from tapir.scoring import score_file, scores_text
+    from tapir.tables import print_json
+
+    cfg = load_config(config, tuple(overrides or ()))
+    scores = score_file(data, cfg, response=response, against=against, out=out, is_aside=as_json)
+    if as_json:
+        print_json(scores)
+    else:
+        print(scores_text(scores))
+
+
+@app.command()
 def serve(
     path: Annotated[Path, typer.Argument(metavar="RUN|RUNS", help="A run directory, or the directory of several.")],
     host: Annotated[str, typer.Option(help="An address of this machine.")] = "127.0.0.1",

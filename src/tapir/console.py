@@ -3,7 +3,7 @@
 import sys
 import time
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -105,7 +105,9 @@ class LiveView:
 class PlainView:
     """Lines for a log file: a stage's start and end, and a sign of life in between."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: TextIO | None = None) -> None:
+        """`file`: where the lines go; None: to standard output."""
+        self._file = file
         self._last: dict[str, float] = {}
         self._started: dict[str, float] = {}
 
@@ -138,11 +140,13 @@ class PlainView:
 
     def said(self, text: str) -> None:
         """Print a line."""
-        print(text, flush=True)
+        print(text, file=self._file, flush=True)
 
 
-def view(*, is_quiet: bool = False) -> RunView:
-    """The view that fits where the output goes."""
+def view(*, is_quiet: bool = False, is_aside: bool = False) -> RunView:
+    """The view that fits where the output goes; `is_aside`: to standard error, because the output is for machines."""
+    if is_aside:
+        return PlainView(sys.stderr)
     console = Console()
     if is_quiet or not sys.stdout.isatty() or console.is_dumb_terminal:
         return PlainView()

@@ -1,6 +1,6 @@
 """Any instruction set, read into raw rows one at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -62,11 +62,15 @@ class DataSet:
         DataError: there is nothing to read at `path`.
     """
 
-    def __init__(self, path: str | Path, split: str = "train", row_bytes: int = ROW_BYTES) -> None:
+    def __init__(
+        self, path: str | Path, split: str = "train", row_bytes: int = ROW_BYTES, extra: Sequence[str] = ()
+    ) -> None:
+        """`extra`: columns of tables to read besides the known ones."""
         self.path = str(path)
         self._split = split
         self._row_bytes = row_bytes
-        self.hub = HubData(self.path.removeprefix(HUB), split) if self.path.startswith(HUB) else None
+        self._extra = extra
+        self.hub = HubData(self.path.removeprefix(HUB), split, extra) if self.path.startswith(HUB) else None
         self.files: list[DataFile] = []
         self.skipped: list[Repair] = []
         """Files of the directory that are not read."""
@@ -109,7 +113,7 @@ class DataSet:
 
     def _read(self, opened: Opened, format_: Format) -> Iterator[Raw | Bad]:
         if format_ == "parquet":
-            return read_parquet(opened.file)
+            return read_parquet(opened.file, self._extra)
         if format_ == "csv":
             return read_csv(opened, self._row_bytes)
         if format_ == "jsonl":

@@ -96,9 +96,9 @@ def is_row_shape(names: Iterable[Any]) -> bool:
     return has_instruction and any(name in known for name in COLUMNS["response"])
 
 
-def wanted_columns(names: Sequence[str]) -> list[str]:
-    """Of a table's columns, those that are of use, in their order."""
-    return [name for name in names if name.strip().lower() in _KNOWN]
+def wanted_columns(names: Sequence[str], extra: Sequence[str] = ()) -> list[str]:
+    """Of a table's columns, those that are of use, and those in `extra`, in their order."""
+    return [name for name in names if name.strip().lower() in _KNOWN or name in extra]
 
 
 def as_text(value: Any, name: str, repairs: list[Repair]) -> str:

@@ -150,8 +150,8 @@ def _records(
                 yield first, Unreadable("broken-csv", f"{error} (a quote that is not closed, or not doubled?)")
 
 
-def read_parquet(file: DataFile) -> Iterator[Raw | Bad]:
-    """The rows of a Parquet file, with the columns that are of use.
+def read_parquet(file: DataFile, extra: Sequence[str] = ()) -> Iterator[Raw | Bad]:
+    """The rows of a Parquet file, with the columns that are of use and those in `extra`.
 
     Raises:
         DataError: the file is damaged, its row groups are too large, or no column holds instructions.
@@ -175,7 +175,7 @@ def read_parquet(file: DataFile) -> Iterator[Raw | Bad]:
             )
         if table.metadata.num_rows == 0:
             raise DataError(f"{file.path}: the file holds no rows; give one with rows in it")
-        columns = wanted_columns(names)
+        columns = wanted_columns(names, extra)
         if len(set(columns)) != len(columns):
             raise DataError(f"{file.path}: two columns have the same name in {columns}; rename one")
         count = 0
@@ -217,9 +217,10 @@ class HubData:
         DataError: it cannot be loaded, or has no such split.
     """
 
-    def __init__(self, name: str, split: str) -> None:
+    def __init__(self, name: str, split: str, extra: Sequence[str] = ()) -> None:
         self.name = name
         self._split = split
+        self._extra = extra
         self._data: Any = None
 
     def _load(self) -> Any:
@@ -246,7 +247,7 @@ class HubData:
     def rows(self) -> Iterator[Raw]:
         """The rows, in order."""
         data = self._load()
-        data = data.select_columns(wanted_columns(data.column_names))
+        data = data.select_columns(wanted_columns(data.column_names, self._extra))
         for index, row in enumerate(data):
             yield Raw(f"hub:{self.name}", f"row {index + 1}", row)
 
