@@ -39,11 +39,23 @@ def test_every_example_is_a_whole_configuration(path: Path) -> None:
     ("changes", "message"),
     [
         ({"difficulty": {"threshold": 20}}, r"difficulty\.threshold: .*less than or equal to 9 \(given: 20\)"),
-        ({"difficulty": {"treshold": 2}}, r"difficulty\.treshold: Extra inputs are not permitted"),
+        ({"difficulty": {"treshold": 2}}, r"difficulty\.treshold: there is no .*did you mean difficulty\.threshold\?"),
+        ({"curiculum": {}}, r"curiculum: there is no such setting; did you mean curriculum\?"),
+        ({"alpha": 1}, r"alpha: there is no such setting; did you mean curriculum\.alpha\?"),
+        ({"budget": {"xyz": 1}}, r"budget\.xyz: .*known in budget: max_cost, max_calls, max_tokens, currency"),
+        ({"teacher": {"kind": "wrld"}}, r"teacher: kind 'wrld' is none of .*; did you mean 'world'\?"),
+        ({"teacher": {}}, r"teacher: kind is missing"),
+        ({"teacher": None}, r"teacher: is a section; .*\(given: nothing\)"),
+        ({"compare": ["sft", "sft"]}, r"compare: names a rival twice"),
+        ({"compare": "sft"}, r"compare: is a list; write it in brackets \(given: 'sft'\)"),
+        ({"evaluation": {"sets": [{"name": "a", "path": "x"}] * 2}}, r"evaluation\.sets: two sets have the same name"),
+        ({"corpus": {"path": ""}}, r"corpus\.path: is empty"),
+        ({"curriculum": {"rounds": True}}, r"curriculum: rounds is a number, not true; write its digits"),
+        ({"difficulty": {"quantile": False}}, r"difficulty: quantile is a number, not false"),
         ({"teacher": {"kind": "poll"}}, r"teacher: .*'poll'.*'world', 'pool', 'endpoint'"),
-        ({"teacher": {"kind": "pool"}}, r"teacher\.path: Field required"),
-        ({"name": "../x"}, r"name: .*pattern"),
-        ({"tasks": {"target": {"Maths": 1}}}, r"tasks\.target\.Maths"),
+        ({"teacher": {"kind": "pool"}}, r"teacher\.path: is missing; give it a value"),
+        ({"name": "../x"}, r"name: may hold at most 64 letters, .*\(given: '../x'\)"),
+        ({"tasks": {"target": {"Maths": 1}}}, r"tasks\.target\.Maths: .*; did you mean 'Math'\?"),
         ({"tasks": {"target": {"Math": 0}}}, r"tasks\.target: gives no task a weight"),
         ({"curriculum": {"rows_per_round": 5, "tokens_per_round": 5}}, r"curriculum: .*give one of them"),
         ({"student": {"model": "m", "engine": "endpoint"}}, r"student: .*needs student\.endpoint"),
@@ -61,6 +73,31 @@ def test_a_key_written_where_its_variables_name_belongs_is_not_repeated_in_the_e
         parse_config(tree(judge={"kind": "endpoint", "endpoint": endpoint}), "test.yaml")
     assert "sk-very-secret" not in str(caught.value)
     assert "environment variable" in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["http://me:hunter2@host/v1", "https://hunter2@host", "http://h/v1?u=@hunter2"])
+def test_an_address_with_a_password_is_refused_and_not_repeated(address: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(tree(judge={"kind": "endpoint", "endpoint": {"base_url": address, "model": "m"}}), "test.yaml")
+    assert str(caught.value).startswith("test.yaml: judge.endpoint.base_url: is not an http(s) address without a user")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", ["name: a\nname: b\n", "corpus: {path: a, path: b}\n", "x:\n  - {a: 1, b: 2, a: 3}\n", "[" * 5000]
+)
+def test_a_name_given_twice_and_endless_nesting_are_no_yaml(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=r"c\.yaml: is not valid YAML: (?:'\w+' is given twice|nests too deeply)"):
+        load_config(path)
+
+
+def test_an_anchor_may_be_merged_and_its_settings_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(tree()) + "refine: &off {enabled: false}\nexpand: {<<: *off, enabled: true}\n")
+    cfg = load_config(path)
+    assert (cfg.refine.enabled, cfg.expand.enabled) == (False, True)
 
 
 def test_swapping_and_single_mode_exclude_each_other() -> None:

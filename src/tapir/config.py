@@ -9,9 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from tapir.config_text import holds_number, problems, read_yaml
 from tapir.errors import ConfigError
 from tapir.tasks import DEFAULT_TARGET, Task
 
@@ -19,12 +26,21 @@ C = TypeVar("C", bound="Config")
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
+Text = Annotated[str, Field(min_length=1)]
 
 
 class Config(BaseModel):
     """The root of all settings: unknown names are errors, values do not change after loading."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_switch_is_a_number(cls, given: Any) -> Any:
+        for name, field in cls.model_fields.items() if isinstance(given, dict) else ():
+            if isinstance(given.get(name), bool) and holds_number(field.annotation):
+                raise ValueError(f"{name} is a number, not {str(given[name]).lower()}; write its digits")
+        return given
 
 
 class PriceConfig(Config):
@@ -50,7 +66,7 @@ class EndpointConfig(Config):
 
     base_url: str
     """The address up to and including `/v1`."""
-    model: str
+    model: Text
     model_version: str = ""
     """Part of the ledger's key, as `model` is: change it when the same name answers with other weights."""
     api_key_env: str | None = "OPENAI_API_KEY"
@@ -94,10 +110,8 @@ class EndpointConfig(Config):
     @field_validator("base_url")
     @classmethod
     def _is_http(cls, value: str) -> str:
-        if not re.match(r"https?://[^/\s@]+", value):
-            raise ValueError(
-                f"{value!r} is not an http(s) address without a user name; write e.g. http://localhost:8000/v1"
-            )
+        if not re.fullmatch(r"https?://[^/\s@?#]+(?:/[^\s@]*)?", value):
+            raise ValueError("is not an http(s) address without a user name; write e.g. http://localhost:8000/v1")
         try:
             urlsplit(value).port  # noqa: B018 - reading it checks it
         except ValueError as error:
@@ -124,7 +138,7 @@ class NearDuplicateConfig(Config):
 class CorpusConfig(Config):
     """The raw instruction set D."""
 
-    path: str
+    path: Text
     """A file, a directory, `hub:owner/name`, or `world` for the embedded world's own."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Use only this many accepted rows, drawn with the run's seed."""
@@ -226,7 +240,7 @@ class ScratchConfig(Config):
 class StudentConfig(Config):
     """The small model."""
 
-    model: str
+    model: Text
     """A directory or hub id of a causal LM, `world`, or `scratch` for a small untrained one to try the loop with."""
     scratch: ScratchConfig = ScratchConfig()
     """The shape of `model: scratch`."""
@@ -439,8 +453,8 @@ class CurriculumConfig(Config):
 class EvaluationSetConfig(Config):
     """A held-out file, answered by the student and scored by the run's judge."""
 
-    name: str
-    path: str
+    name: Text
+    path: Text
     """A file read like the corpus, or `world`."""
     limit: Annotated[int, Field(ge=1)] | None = None
 
@@ -456,6 +470,14 @@ class EvaluationConfig(Config):
     contamination_ngram: Annotated[int, Field(ge=2)] = 13
     """Words in a row shared with an evaluation item that make a training row contaminated."""
     refuse_contaminated: bool = True
+
+    @field_validator("sets")
+    @classmethod
+    def _has_one_of_a_name(cls, value: tuple[EvaluationSetConfig, ...]) -> tuple[EvaluationSetConfig, ...]:
+        names = [one.name for one in value]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two sets have the same name in {names}; rename one")
+        return value
 
 
 class BudgetConfig(Config):
@@ -495,6 +517,13 @@ class RunConfig(Config):
     max_refused_fraction: Fraction = 0.2
     """A stage that refuses a larger share of its rows stops the run."""
 
+    @field_validator("compare")
+    @classmethod
+    def _names_each_once(cls, value: tuple[Arm, ...]) -> tuple[Arm, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError(f"names a rival twice in {list(value)}; name each once")
+        return value
+
     @property
     def directory(self) -> Path:
         """The run directory."""
@@ -521,10 +550,9 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> RunConfig:
             f"{path}: cannot be read as a configuration ({error}); make one with `tapir init {path}`"
         ) from error
     try:
-        tree = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        detail = " ".join(str(error).split())
-        raise ConfigError(f"{path}: is not valid YAML: {detail}") from error
+        tree = read_yaml(text)
+    except ValueError as error:
+        raise ConfigError(f"{path}: is not valid YAML: {error}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: holds no settings; make a configuration with `tapir init {path}`")
     for override in overrides:
@@ -556,31 +584,7 @@ def _validated(kind: type[C], tree: dict[str, Any], origin: str) -> C:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{_setting(item['loc'])}: {item['msg'].removeprefix('Value error, ')}" + _given(item)
-            for item in error.errors(include_url=False, include_context=False)
-        )
-        raise ConfigError(f"{origin}: {problems}") from error
-
-
-def _setting(location: tuple[int | str, ...]) -> str:
-    """The dotted name of a setting, without the tags that pydantic adds for unions."""
-    tags = {"world", "pool", "endpoint", "reference", "local", "deberta", "oracle", "cascade"}
-    parts = [str(part) for part in location]
-    kept = [
-        part
-        for i, part in enumerate(parts)
-        if not (part in tags and i and parts[i - 1] in {"teacher", "judge", "classifier"})
-    ]
-    return ".".join(kept) or "the configuration"
-
-
-def _given(item: Any) -> str:
-    value = item["input"]
-    shown = (
-        item["type"] != "missing" and isinstance(value, str | int | float | bool) and "api_key" not in str(item["loc"])
-    )
-    return f" (given: {value!r})" if shown else ""
+        raise ConfigError(f"{origin}: {problems(error, kind)}") from error
 
 
 def _override(tree: dict[str, Any], override: str) -> None:
@@ -596,6 +600,6 @@ def _override(tree: dict[str, Any], override: str) -> None:
             raise ConfigError(f"override {override!r}: {section} is not a section")
         node = child
     try:
-        node[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        node[last] = read_yaml(text)
+    except ValueError as error:
         raise ConfigError(f"override {override!r}: the value is not valid YAML") from error
