@@ -12,18 +12,31 @@ from rich.console import Console
 from rich.markup import escape
 
 from tapir.build import build_corpus, build_student, evaluation_set
-from tapir.config import CorpusConfig, RunConfig
+from tapir.config import CascadeClassifierConfig, CorpusConfig, RunConfig
 from tapir.errors import ConfigError, DataError, StudentError
 from tapir.held_out import decontaminate, hold_out
 from tapir.measured import measured_usage
 from tapir.oracles.keys import is_local, read_key
 from tapir.oracles.ledger_file import LEDGER
-from tapir.quote import CHARS_PER_TOKEN, Sizes, StageQuote, endpoints, quote, sum_of
+from tapir.quote import CHARS_PER_TOKEN, UNSURE_SHARE, Sizes, StageQuote, endpoints, quote, sum_of
 from tapir.roles import Aside
 from tapir.rows import Example, Refused
 from tapir.tables import print_json, quote_table
 
 EXAMPLES = 2
+
+
+@dataclass(frozen=True)
+class CascadeReport:
+    """What a cascade of task classifiers would pass on to its chat model."""
+
+    margin: float
+    share: float
+    """Share of the rows whose local margin is below `margin`."""
+    sampled: int
+    """Rows of D that it was measured on; 0 for a guess, because the local classifier cannot be loaded."""
+    calls: int
+    cost: float
 
 
 @dataclass(frozen=True)
@@ -39,6 +52,7 @@ class ConfigReport:
     held_out: int
     evaluation_items: int
     quotes: list[StageQuote]
+    cascade: CascadeReport | None
     preflight: dict[str, Any] | None
     problems: list[str]
     """What would stop the run."""
@@ -82,6 +96,8 @@ class ConfigReport:
         is_measured = any(line.measured_over for line in self.quotes)
         how = "measured on this run's own calls where it says so" if is_measured else "estimates"
         console.print(f"tokens are {how}; retries and rivals are not counted", style="dim")
+        if self.cascade is not None:
+            console.print(_cascade_line(self.cascade, self.currency))
 
     def _show_preflight(self, console: Console) -> None:
         if self.preflight is None:
@@ -115,6 +131,10 @@ class Data:
     refused: list[Refused]
     read: int
     problems: list[str]
+    unsure_share: float
+    """Share of D that a cascade passes on to its chat model."""
+    unsure_sampled: int
+    """Rows that this was measured on; 0 where it is a guess, or there is no cascade."""
 
     @property
     def sizes(self) -> Sizes:
@@ -123,7 +143,13 @@ class Data:
         asked = sum(len(turn.content) for row in self.corpus for turn in row.turns)
         answered = sum(len(row.response) for row in self.corpus)
         items = len(self.items) + len(self.held_out)
-        return Sizes(len(self.corpus), asked / rows / CHARS_PER_TOKEN, answered / rows / CHARS_PER_TOKEN, items)
+        return Sizes(
+            rows=len(self.corpus),
+            instruction_tokens=asked / rows / CHARS_PER_TOKEN,
+            response_tokens=answered / rows / CHARS_PER_TOKEN,
+            evaluation_items=items,
+            unsure_share=self.unsure_share,
+        )
 
 
 async def read_data(cfg: RunConfig) -> Data:
@@ -152,7 +178,15 @@ async def read_data(cfg: RunConfig) -> Data:
     refused += contaminated
     if not corpus:
         problems.append(f"corpus.path {cfg.corpus.path}: no row is left to train on")
-    return Data(corpus, held, items, refused, read, problems)
+    unsure, sampled = UNSURE_SHARE, 0
+    if corpus and isinstance(cfg.tasks.classifier, CascadeClassifierConfig):
+        from tapir.classifiers.cascade import sampled_share
+
+        try:
+            unsure, sampled = await sampled_share(cfg.tasks.classifier, corpus, cfg.seed)
+        except ConfigError as error:
+            problems.append(f"tasks.classifier.local: {error}")
+    return Data(corpus, held, items, refused, read, problems, unsure, sampled)
 
 
 async def _check(cfg: RunConfig) -> ConfigReport:
@@ -169,10 +203,32 @@ async def _check(cfg: RunConfig) -> ConfigReport:
         held_out=len(data.held_out),
         evaluation_items=sizes.evaluation_items,
         quotes=quotes,
+        cascade=_cascade(cfg, data, quotes),
         preflight=preflight,
         problems=[*data.problems, *found, *_key_problems(cfg)],
         warnings=_warnings(cfg, data.corpus, sizes.evaluation_items, quotes),
         currency=cfg.budget.currency,
+    )
+
+
+def _cascade(cfg: RunConfig, data: Data, quotes: Sequence[StageQuote]) -> CascadeReport | None:
+    if not isinstance(cfg.tasks.classifier, CascadeClassifierConfig):
+        return None
+    lines = [line for line in quotes if line.role == "classifier"]
+    return CascadeReport(
+        margin=cfg.tasks.classifier.margin,
+        share=data.unsure_share,
+        sampled=data.unsure_sampled,
+        calls=sum(line.calls for line in lines),
+        cost=sum(line.cost for line in lines),
+    )
+
+
+def _cascade_line(found: CascadeReport, currency: str) -> str:
+    how = f"of {found.sampled:,} rows of D, local classifier asked" if found.sampled else "of D, a guess"
+    return (
+        f"cascade: {found.share:.1%} ({how}) are below the margin {found.margin:g} and go on to the chat model: "
+        f"{found.calls:,} calls in all, {found.cost:,.2f} {currency}"
     )
 
 

@@ -171,7 +171,7 @@ def evaluate(
     from tapir.evaluation.command import evaluate_student
     from tapir.tables import print_summary
 
-    print_summary(evaluate_student(path, model, data), as_json=as_json)
+    print_summary(evaluate_student(path, model, data, is_aside=as_json), as_json=as_json)
 
 
 @app.command()

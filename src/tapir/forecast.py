@@ -5,7 +5,7 @@ from pathlib import Path
 from tapir.measured import measured_usage
 from tapir.oracles.ledger_file import LEDGER, run_spending
 from tapir.oracles.money import Spending, forecast, total
-from tapir.quote import CHARS_PER_TOKEN, Sizes, StageQuote, endpoints, quote
+from tapir.quote import CHARS_PER_TOKEN, UNSURE_SHARE, Sizes, StageQuote, endpoints, quote
 from tapir.report.progress import Course, read_progress
 from tapir.report.reading import INSTRUCTION, Arrow, RunFiles, instructions, stage_title
 
@@ -53,7 +53,9 @@ def read_sizes(run: RunFiles) -> Sizes:
     evaluated, selected = run.stage("evaluate"), run.stage("select")
     sets = run.config.evaluation
     items = evaluated.rows_in if evaluated else sets.held_out + sum(one.limit or 0 for one in sets.sets)
-    return Sizes(stage.kept, mean[0], mean[1], items, selected.kept if selected else None)
+    labelled = run.stage("label")
+    unsure = labelled.notes.get("passed_on_share", UNSURE_SHARE) if labelled else UNSURE_SHARE
+    return Sizes(stage.kept, mean[0], mean[1], items, selected.kept if selected else None, unsure)
 
 
 def _ahead(own: Spending, line: StageQuote, course: Course | None) -> Spending:

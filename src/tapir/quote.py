@@ -27,7 +27,7 @@ REFINED_TOKENS = 400
 HARD_SHARE = 0.3
 """Share of D expected to be hard, where no quantile fixes it."""
 UNSURE_SHARE = 0.35
-"""Share of rows that the cascade is expected to pass on, until a run has measured it."""
+"""Share of rows that the cascade is expected to pass on, where nothing has measured it."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class Sizes:
     evaluation_items: int = 0
     seeds: int | None = None
     """Hard rows of D; None while nothing is judged."""
+    unsure_share: float = UNSURE_SHARE
+    """Share of rows that a cascade passes on to its chat model."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ class _Book:
         if kind == "judge" and isinstance(judge, EndpointJudgeConfig):
             return rows * (2 if judge.swap else 1) * (2 if judge.mode == "single" else 1)
         if kind == "label" and isinstance(classifier, CascadeClassifierConfig):
-            return round(rows * UNSURE_SHARE)
+            return round(rows * self._sizes.unsure_share)
         return rows
 
     def _guess(self, kind: str) -> Usage:

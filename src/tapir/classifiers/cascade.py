@@ -1,11 +1,15 @@
 """The cascade: the local classifier labels everything, and a chat model what the local one is unsure of."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from random import Random
 from typing import Any
 
 from tapir.config import CascadeClassifierConfig
 from tapir.roles import Aside, Classifier, Stage
 from tapir.rows import Draft, Example, Label, Refused
+
+SAMPLE = 1000
+"""Rows that stand for all when the share that is passed on is measured beforehand."""
 
 
 class CascadeClassifier:
@@ -51,3 +55,15 @@ async def unsure_share(local: Classifier, rows: Sequence[Example | Draft], margi
     """The share of `rows` that a cascade with this margin would pass on: what `tapir check` quotes. No rows: 0."""
     labels = await local_labels(local, rows)
     return sum(is_unsure(labels[row.id], margin) for row in rows) / len(rows) if rows else 0.0
+
+
+async def sampled_share(config: CascadeClassifierConfig, rows: Sequence[Example], seed: int) -> tuple[float, int]:
+    """The share of a sample of `rows` that the cascade of `config` would pass on, and the size of the sample.
+
+    Raises:
+        ConfigError: the local classifier cannot be loaded.
+    """
+    from tapir.classifiers.local import LocalClassifier
+
+    sample = Random(seed).sample(rows, min(SAMPLE, len(rows)))
+    return await unsure_share(LocalClassifier(config.local), sample, config.margin), len(sample)

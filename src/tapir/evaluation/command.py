@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tapir.build import build_judge, build_student, evaluation_set, open_oracles
 from tapir.config import EvaluationSetConfig, RunConfig, load_config, parse_config
-from tapir.console import view
+from tapir.console import RunView, view
 from tapir.errors import ConfigError, ResumeError, RunError
 from tapir.evaluation.evaluator import SetEvaluator
 from tapir.evaluation.results import Summary, summarise
@@ -15,10 +15,12 @@ from tapir.status import open_run, read_manifest
 from tapir.store.step import StageContext
 
 
-def evaluate_student(path: Path, model: str | None = None, data: str | None = None) -> Summary:
+def evaluate_student(
+    path: Path, model: str | None = None, data: str | None = None, *, is_aside: bool = False
+) -> Summary:
     """Measure `model`, or the newest student of the run at `path`, on the run's evaluation sets or on the file `data`.
 
-    `path` is a run directory or a configuration file; its judge scores.
+    `path` is a run directory or a configuration file; its judge scores. `is_aside`: show progress on standard error.
 
     Raises:
         TapirError: there is no such run, student or set, or the student answers nothing.
@@ -33,7 +35,7 @@ def evaluate_student(path: Path, model: str | None = None, data: str | None = No
         sets = (EvaluationSetConfig(name=Path(data).stem or "data", path=data),)
     if not sets:
         raise ConfigError(f"{path}: its configuration names no evaluation set; name a held-out file with --data FILE")
-    rows = asyncio.run(_evaluate(cfg, student, sets))
+    rows = asyncio.run(_evaluate(cfg, student, sets, view(is_aside=is_aside)))
     if not rows:
         raise RunError(f"{student.path}: answered no item; nothing can be said of it")
     return summarise(rows)
@@ -53,10 +55,12 @@ def newest_student(cfg: RunConfig) -> Checkpoint:
     return Checkpoint(path=str(found[-1].parent), digest=str(found[-1].parent))
 
 
-async def _evaluate(cfg: RunConfig, student: Checkpoint, sets: tuple[EvaluationSetConfig, ...]) -> list[Evaluated]:
+async def _evaluate(
+    cfg: RunConfig, student: Checkpoint, sets: tuple[EvaluationSetConfig, ...], view_: RunView
+) -> list[Evaluated]:
     rows: list[Evaluated] = []
     refused: list[Refused] = []
-    with tempfile.TemporaryDirectory() as work, view() as shown:
+    with tempfile.TemporaryDirectory() as work, view_ as shown:
         async with open_oracles(cfg, shown.said) as oracles:
             answerer = build_student(cfg)
             judge = await build_judge(cfg, oracles)
