@@ -124,9 +124,10 @@ async def open_roles(cfg: RunConfig, say: Say) -> AsyncIterator[Roles]:
 def build_corpus(cfg: CorpusConfig, seed: int) -> Corpus:
     """The raw instruction set."""
     if cfg.path == WORLD:
+        from tapir.world.corpus import CORPUS_ROWS
         from tapir.world.roles import WorldCorpus
 
-        return WorldCorpus(seed)
+        return WorldCorpus(seed, min(cfg.limit or CORPUS_ROWS, CORPUS_ROWS))
     from tapir.corpus import FileCorpus
 
     return FileCorpus(cfg, seed)
@@ -252,7 +253,7 @@ async def evaluation_set(one: EvaluationSetConfig, cfg: RunConfig) -> Evaluation
     if one.path == WORLD:
         from tapir.world.roles import evaluation_set as world_set
 
-        return world_set(cfg.seed)
+        return world_set(cfg.seed, limit=one.limit)
     data = CorpusConfig(path=one.path, limit=one.limit, near_duplicates=None)
     rows = [row async for row in build_corpus(data, cfg.seed).read(Aside(one.name)) if isinstance(row, Example)]
     if not rows:

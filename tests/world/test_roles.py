@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tapir.config import RefineConfig
+from tapir.build import build_corpus
+from tapir.config import CorpusConfig, RefineConfig
 from tapir.rows import Answer, Draft, Draw, Example, Judged, Label, Lesson, Lineage, Refused, example, user_turn
 from tapir.tasks import Task
 from tapir.world.families import solve
@@ -166,3 +167,12 @@ def test_the_evaluation_set_knows_right_answers_difficulties_and_weights() -> No
     assert first.weight == pytest.approx(0.07 * 0.6)
     assert found.is_correct(first.example, first.example.response)
     assert not found.is_correct(first.example, "no")
+
+
+async def test_the_worlds_corpus_and_test_set_obey_their_limits() -> None:
+    stage = Watched()
+    drawn = await collect(build_corpus(CorpusConfig(path="world", limit=7), 0).read(stage), stage)
+    assert drawn == list(corpus_rows(0, 7))
+    whole = [item.example.id for item in evaluation_set(0, per_cell=2).items]
+    found = [item.example.id for item in evaluation_set(0, per_cell=2, limit=9).items]
+    assert len(found) == 9 and found == [one for one in whole if one in set(found)]

@@ -173,8 +173,11 @@ class WorldClassifier:
             yield Label(id=row.id, task=item.task, score=1.0, margin=1.0)
 
 
-def evaluation_set(seed: int, per_cell: int = PER_CELL) -> EvaluationSet:
-    """The balanced test set; weights follow D's own skew, so the weighted accuracy tells what was forgotten of D."""
+def evaluation_set(seed: int, per_cell: int = PER_CELL, limit: int | None = None) -> EvaluationSet:
+    """The balanced test set, or `limit` items drawn from it in their order.
+
+    Weights follow D's own skew, so the weighted accuracy tells what was forgotten of D.
+    """
     weights = corpus_weights()
     lineage = Lineage(source=SOURCE, license="Apache-2.0")
     items = [
@@ -186,6 +189,9 @@ def evaluation_set(seed: int, per_cell: int = PER_CELL) -> EvaluationSet:
         )
         for item in balanced_test_set(seed, per_cell)
     ]
+    if limit is not None and limit < len(items):
+        drawn = Random(f"world/test/limit/{seed}").sample(range(len(items)), limit)
+        items = [items[index] for index in sorted(drawn)]
     return EvaluationSet(SOURCE, items, is_correct=_is_correct)
 
 
