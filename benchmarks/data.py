@@ -1,6 +1,7 @@
-"""Rows a second and peak memory of reading, deduplication and contamination, on synthetic rows.
+"""Rows a second and peak memory of reading, deduplication, tagging and contamination, on synthetic rows.
 
     python benchmarks/data.py                              # 10k and 100k rows
+    python benchmarks/data.py --rows 1000000               # without datasketch, and the encoder above --encoder-rows
     python benchmarks/data.py --rows 1000000 --case read-jsonl --json out.json
 
 Every measurement runs in a process of its own, so that its peak memory is its own; `extra MB` is what it adds to the
@@ -13,6 +14,7 @@ import argparse
 import csv
 import itertools
 import json
+import os
 import platform
 import random
 import resource
@@ -32,6 +34,8 @@ VOCABULARY = 20_000
 NEAR_EVERY, EXACT_EVERY = 20, 100
 EVALUATION_TEXTS = 5_000
 SIMILARITY = 0.8
+ENCODER_ROWS = 2_000
+"""Most rows that the encoder is timed on, by default: made-up words have many tokens, natural text is faster."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,27 @@ def dedup_datasketch(rows: int, directory: Path) -> dict[str, Any]:
     return {"found": found, "planted": _planted(rows)}
 
 
+def _tagging(encoder: str) -> Callable[[int, Path], dict[str, Any]]:
+    """The whole of `tapir tag FILE --out OUT`: read, clean, label by the shipped heads, write."""
+
+    def run(rows: int, directory: Path) -> dict[str, Any]:
+        import torch
+
+        from tapir.classifiers.tag import classifier_for, tag_file
+
+        torch.set_num_threads(1)
+        path = directory / "rows.jsonl"
+        subprocess.run([sys.executable, __file__, "--write", str(path), "--rows", str(rows)], check=True)
+        classifier = classifier_for(encoder=encoder)
+        (directory / "one.jsonl").write_text('{"instruction": "How is this so?", "output": "It is."}\n')
+        tag_file(str(directory / "one.jsonl"), classifier)
+        started()
+        tags = tag_file(str(path), classifier, directory / "tags.jsonl")
+        return {"labelled": tags.rows, "refused": tags.refused}
+
+    return run
+
+
 def _planted(rows: int) -> int:
     return rows // NEAR_EVERY
 
@@ -230,6 +255,8 @@ CASES = {
     "read-parquet": Case(_reading("parquet", _write_parquet)),
     "dedup": Case(dedup),
     "dedup-datasketch": Case(dedup_datasketch, most_rows=100_000),
+    "tag": Case(_tagging("none")),
+    "tag-encoder": Case(_tagging("auto"), most_rows=ENCODER_ROWS),
     "contamination": Case(contamination),
     "corpus": Case(corpus),
 }
@@ -262,11 +289,20 @@ def run_one(case: str, rows: int) -> dict[str, Any]:
     }
 
 
+def _processor() -> str:
+    """The processor's name and its cores, where the system tells."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"{name}, {os.cpu_count()} cores"
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--case", choices=CASES, nargs="+", default=list(CASES))
+    parser.add_argument("--encoder-rows", type=int, default=ENCODER_ROWS, help="most rows of the case tag-encoder")
     parser.add_argument("--json", type=Path, help="also write the results here")
     parser.add_argument("--one", choices=CASES, help=argparse.SUPPRESS)
     parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
@@ -281,7 +317,7 @@ def main() -> None:
     table = Table("case", *(["rows", "seconds", "rows/s", "rows/CPU s", "peak MB", "extra MB"]), "found")
     results = []
     for rows, case in itertools.product(given.rows, given.case):
-        most = CASES[case].most_rows
+        most = given.encoder_rows if case == "tag-encoder" else CASES[case].most_rows
         if most is not None and rows > most:
             continue
         try:
@@ -291,7 +327,7 @@ def main() -> None:
             continue
         results.append(one)
         if given.json:
-            machine = {"python": platform.python_version(), "machine": platform.platform()}
+            machine = {"python": platform.python_version(), "machine": platform.platform(), "processor": _processor()}
             given.json.write_text(json.dumps({"machine": machine, "results": results}, indent=1) + "\n")
         numbers = ("rows", "seconds", "rows_per_second", "rows_per_cpu_second", "peak_mb", "extra_mb")
         table.add_row(

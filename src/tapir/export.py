@@ -4,8 +4,9 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, BinaryIO, Literal, get_args
 
 import orjson
 import yaml
@@ -116,11 +117,17 @@ def write_export(
 
 def write_whole(path: Path, parts: Iterable[bytes]) -> None:
     """Write a file so that it is either the old one or the new one, whatever happens meanwhile."""
+    with whole_file(path) as file:
+        file.writelines(parts)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes its place when the block is left without an error."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
-            for data in parts:
-                file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapir.errors import ConfigError
+from tapir.students.devices import quiet_libraries
 
 BUNDLED = "minilm"
 """Name of the encoder whose weights come with the extra `embed`."""
@@ -96,9 +97,10 @@ class SentenceEncoder:
 
         try:
             directory = model_directory(self.model)
-            tokenizer = AutoTokenizer.from_pretrained(directory)
             dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-            model = AutoModel.from_pretrained(directory, dtype=dtype, use_safetensors=True).eval()
+            with quiet_libraries():
+                tokenizer = AutoTokenizer.from_pretrained(directory)
+                model = AutoModel.from_pretrained(directory, dtype=dtype, use_safetensors=True).eval()
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f'encoder "{self.model}" cannot be loaded ({error}); give a sentence encoder with safetensors weights'

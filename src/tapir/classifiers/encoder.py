@@ -18,6 +18,7 @@ from tapir.config import EncoderClassifierConfig
 from tapir.errors import ConfigError
 from tapir.roles import Stage
 from tapir.rows import Draft, Example, Label, Refused, refuse
+from tapir.students.devices import quiet_libraries
 from tapir.tasks import Task
 
 MAX_TOKENS = 256
@@ -81,8 +82,9 @@ class EncoderClassifier:
 
         try:
             directory = model_directory(self._config.model)
-            tokenizer = AutoTokenizer.from_pretrained(directory)
-            model = AutoModelForSequenceClassification.from_pretrained(directory, use_safetensors=True).eval()
+            with quiet_libraries():
+                tokenizer = AutoTokenizer.from_pretrained(directory)
+                model = AutoModelForSequenceClassification.from_pretrained(directory, use_safetensors=True).eval()
         except (OSError, ValueError) as error:
             raise ConfigError(f'tasks.classifier.model "{self._config.model}" cannot be loaded: {error}') from error
         return tokenizer, model.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -141,8 +143,9 @@ def fine_tune(
             optimiser.zero_grad()
             total += float(loss.detach()) * len(chosen)
         said(f"epoch {epoch + 1} of {settings.epochs}: mean loss {total / len(rows):.3f}")
-    network.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    with quiet_libraries():
+        network.save_pretrained(out)
+        tokenizer.save_pretrained(out)
 
 
 def _untrained(model: str, tasks: Sequence[Task]) -> tuple[Any, Any]:
@@ -152,16 +155,17 @@ def _untrained(model: str, tasks: Sequence[Task]) -> tuple[Any, Any]:
 
     try:
         directory = model_directory(model)
-        tokenizer = AutoTokenizer.from_pretrained(directory)
-        network = AutoModelForSequenceClassification.from_pretrained(
-            directory,
-            num_labels=len(tasks),
-            id2label={i: str(task) for i, task in enumerate(tasks)},
-            label2id={str(task): i for i, task in enumerate(tasks)},
-            dtype=torch.float32,
-            ignore_mismatched_sizes=True,
-            use_safetensors=True,
-        )
+        with quiet_libraries():  # the head is new on purpose: no notice of missing weights
+            tokenizer = AutoTokenizer.from_pretrained(directory)
+            network = AutoModelForSequenceClassification.from_pretrained(
+                directory,
+                num_labels=len(tasks),
+                id2label={i: str(task) for i, task in enumerate(tasks)},
+                label2id={str(task): i for i, task in enumerate(tasks)},
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,
+                use_safetensors=True,
+            )
     except (OSError, ValueError) as error:
         raise ConfigError(
             f'encoder "{model}" cannot be loaded: {error}; tapir reads safetensors alone: an encoder published '

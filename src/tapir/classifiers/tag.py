@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,9 +13,13 @@ from tapir.classifiers.heads import SETTINGS, Heads, save_heads
 from tapir.classifiers.train import read_tagged, seeds, train_heads
 from tapir.config import CorpusConfig, EncoderClassifierConfig, LocalClassifierConfig
 from tapir.errors import DataError
+from tapir.export import whole_file
 from tapir.roles import Aside, Classifier
 from tapir.rows import Example, Label
 from tapir.tasks import Task
+
+BLOCK = 8192
+"""Rows in memory at a time."""
 
 
 class TaggedRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,34 +57,55 @@ def classifier_for(model: Path | None = None, encoder: str = "auto") -> Classifi
 def tag_file(path: str, classifier: Classifier, out: Path | None = None) -> Tags:
     """Label the rows of any data set that the corpus reader accepts; `out` gets one JSON line a row.
 
+    Rows are read, labelled and written a block at a time: memory does not grow with the texts.
+
     Raises:
-        DataError: no row can be read.
+        DataError: no row can be read, or `out` cannot be written.
     """
-    rows, labels, refused = asyncio.run(_tag(path, classifier))
-    if out is not None:
-        instruction = {row.id: row.instruction for row in rows}
-        lines = [msgspec.json.encode(_tagged_row(label, instruction[label.id])) + b"\n" for label in labels]
+    if out is None:
+        return asyncio.run(_tag(path, classifier, lambda _: None))
+    try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(b"".join(lines))
-    return Tags(
-        rows=len(labels),
-        refused=refused,
-        tasks=dict(Counter(label.task for label in labels).most_common()),
-        mean_margin=sum(label.margin for label in labels) / max(1, len(labels)),
-    )
+        with whole_file(out) as file:
+            return asyncio.run(_tag(path, classifier, lambda row: file.write(msgspec.json.encode(row) + b"\n")))
+    except OSError as error:
+        raise DataError(
+            f"{out}: cannot be written ({error.strerror or error}); name another file with --out"
+        ) from error
 
 
-async def _tag(path: str, classifier: Classifier) -> tuple[list[Example], list[Label], int]:
-    """The rows read, their labels, and how many rows were refused on the way."""
+async def _tag(path: str, classifier: Classifier, write: Callable[[TaggedRow], object]) -> Tags:
+    """Label all rows, passing each on to `write`."""
     from tapir.build import build_corpus
 
     corpus = build_corpus(CorpusConfig(path=path, near_duplicates=None), seed=0)
-    read = [row async for row in corpus.read(Aside("tag"))]
-    rows = [row for row in read if isinstance(row, Example)]
-    if not rows:
+    tasks = Counter[Task]()
+    margins = 0.0
+    read = usable = 0
+
+    async def finish(rows: Sequence[Example]) -> None:
+        nonlocal margins
+        instruction = {row.id: row.instruction for row in rows}
+        async for label in classifier.label(Aside("tag"), rows):
+            if isinstance(label, Label):
+                tasks[label.task] += 1
+                margins += label.margin
+                write(_tagged_row(label, instruction[label.id]))
+
+    block: list[Example] = []
+    async for row in corpus.read(Aside("tag")):
+        read += 1
+        if isinstance(row, Example):
+            usable += 1
+            block.append(row)
+        if len(block) == BLOCK:
+            await finish(block)
+            block = []
+    if not usable:
         raise DataError(f"{path}: holds no instruction; see what is wrong with `tapir check {path}`")
-    labels = [label async for label in classifier.label(Aside("tag"), rows) if isinstance(label, Label)]
-    return rows, labels, len(read) - len(labels)
+    await finish(block)
+    rows = tasks.total()
+    return Tags(rows=rows, refused=read - rows, tasks=dict(tasks.most_common()), mean_margin=margins / max(1, rows))
 
 
 def _tagged_row(label: Label, instruction: str) -> TaggedRow:
