@@ -5,6 +5,7 @@ Nothing heavy is imported before a command needs it: `tapir --help` answers at o
 
 import shlex
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -222,6 +223,9 @@ app.add_typer(ledger, name="ledger")
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one line and an exit code, not in a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a locale without UTF-8 ends no command
     try:
         app()
     except TapirError as error:
@@ -229,3 +233,11 @@ def main() -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(141)
+    except Exception as error:
+        from tapir.storage import write_error
+
+        refusal = write_error(error)
+        if refusal is None:
+            raise
+        print(f"error: {refusal}", file=sys.stderr)
+        sys.exit(refusal.exit_code)

@@ -110,7 +110,7 @@ def _suggestion(name: str, kind: type[BaseModel]) -> str:
     meant = meant or difflib.get_close_matches(name, known, 1, 0.8)
     if meant:
         return f"did you mean {' or '.join(meant[:3])}?"
-    return f"known in {section or 'a configuration'}: {', '.join(beside)}"
+    return f"known {'in ' + section if section else 'here'}: {', '.join(beside)}"
 
 
 def _names(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:

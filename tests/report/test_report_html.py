@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from sample_run import Sample, leave, made, make_run
 
+from tapir.errors import RunError
 from tapir.report import write_report
 
 VOID = {"meta", "link", "input", "br"}
@@ -139,3 +140,10 @@ def test_hostile_instructions_are_shown_as_they_are(attacked: str) -> None:
 
 def test_invisible_characters_never_reach_the_page(attacked: str) -> None:
     assert not set("\u202e\u2066\u200b\ufeff\U000e0041\x00\x07") & set(attacked)
+
+
+def test_a_page_that_cannot_be_written_is_named_and_leaves_nothing(sample: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(RunError, match=r"taken: cannot be written \(Is a directory\); give another file with --out"):
+        write_report(sample, tmp_path / "taken")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]

@@ -170,3 +170,5 @@ def test_no_run_and_a_taken_port_are_told_before_anything_starts(tmp_path: Path,
         taken.listen()
         with pytest.raises(RunError, match="another port"):
             serve(runs, port=taken.getsockname()[1])
+    with pytest.raises(RunError, match=r"127\.0\.0\.1:70000: cannot be listened on \(ports go from 0 to 65535\)"):
+        serve(runs, port=70000)

@@ -13,6 +13,7 @@ from tapir.evaluation.results import Summary, summarise
 from tapir.rows import Checkpoint, Evaluated, Refused
 from tapir.status import open_run, read_manifest
 from tapir.store.step import StageContext
+from tapir.students.sources import base_model
 
 
 def evaluate_student(
@@ -28,8 +29,10 @@ def evaluate_student(
     if path.suffix.lower() in {".yaml", ".yml"}:
         cfg = load_config(path)
     else:
-        cfg = parse_config(read_manifest(open_run(path))["config"], str(path))
-    student = Checkpoint(path=model, digest=model) if model else newest_student(cfg)
+        directory = open_run(path).resolve()
+        cfg = parse_config(read_manifest(directory)["config"], str(path))
+        cfg = cfg.model_copy(update={"runs": directory.parent, "name": directory.name})  # it may have been moved
+    student = Checkpoint(path=base_model(model), digest=model) if model else newest_student(cfg)
     sets = cfg.evaluation.sets
     if data is not None:
         sets = (EvaluationSetConfig(name=Path(data).stem or "data", path=data),)

@@ -2,6 +2,7 @@
 
 import os
 from base64 import b64encode
+from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -10,9 +11,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tapir.console import duration
+from tapir.errors import RunError
 from tapir.report import formats
 from tapir.report.model import Report, read_report
 from tapir.report.sections import Section, sections
+from tapir.store.files import remove
 from tapir.version import __version__
 
 HERE = Path(__file__).parent
@@ -63,8 +66,14 @@ def write_page(run: Path, out: Path | None = None) -> Path:
     """Write the report of a run, whole or not at all; see `tapir.report.write_report`."""
     report = read_report(run)
     target = out or (run.parent if run.name == "manifest.json" else run) / "report.html"
-    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    part.write_text(render(report), encoding="utf-8", errors="replace")
-    part.replace(target)
+    page = render(report)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(page, encoding="utf-8", errors="replace")
+        part.replace(target)
+    except OSError as error:
+        with suppress(OSError):
+            remove(part)
+        raise RunError(f"{target}: cannot be written ({error.strerror}); give another file with --out") from error
     return target

@@ -57,7 +57,8 @@ def _listen(host: str, port: int) -> socket.socket:
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((host, port))
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         found.close()
-        raise RunError(f"{host}:{port}: cannot be listened on ({error.strerror}); give another port, or 0") from error
+        what = error.strerror if isinstance(error, OSError) else "ports go from 0 to 65535"
+        raise RunError(f"{host}:{port}: cannot be listened on ({what}); give another port, or 0") from error
     return found

@@ -76,8 +76,9 @@ class HuggingFaceStudent:
         """What training the base model on these rows would mean.
 
         Raises:
-            StudentError: the base model's tokenizer or configuration cannot be used.
+            StudentError: the device is not there, or the base model's tokenizer or configuration cannot be used.
         """
+        pick_device(self.config.device)
         return preflight(self.chat, rows, self.config.train, context_of(self.base, self.config.trust_remote_code))
 
     async def train(self, stage: Stage, lessons: Sequence[Example], start: Checkpoint | None = None) -> Checkpoint:

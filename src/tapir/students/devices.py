@@ -28,9 +28,14 @@ def pick_device(wanted: str | None) -> str:
     has_mps = torch.backends.mps.is_available()
     if wanted is None:
         return "cuda" if has_cuda else "mps" if has_mps else "cpu"
-    kind = wanted.partition(":")[0]
-    if (kind == "cuda" and not has_cuda) or (kind == "mps" and not has_mps):
-        raise StudentError(f"student.device {wanted!r}: this machine has none; remove the setting or use cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise StudentError(f"student.device {wanted!r}: is no device; remove the setting or use cpu or cuda") from error
+    count = {"cpu": 1, "cuda": torch.cuda.device_count() if has_cuda else 0, "mps": int(has_mps)}.get(device.type)
+    if count is not None and (device.index or 0) >= count:
+        found = f"this machine has {count}" if count else "this machine has none"
+        raise StudentError(f"student.device {wanted!r}: {found}; remove the setting or use cpu")
     return wanted
 
 

@@ -17,12 +17,19 @@ def base_model(model: str) -> str:
     """The directory (absolute) or hub id that `student.model` names; `world` is the embedded world's base.
 
     Raises:
-        StudentError: the shipped weights of the world's base are damaged, or there is no place to write it.
+        StudentError: there is no such directory, the shipped weights of the world's base are damaged, or there is no
+            place to write it.
     """
     if model == WORLD:
         return str(_world_base())
     path = Path(model).expanduser()
-    return str(path.resolve()) if path.is_dir() else model
+    if path.is_dir():
+        return str(path.resolve())
+    if path.is_absolute() or model.startswith((".", "~")) or path.is_file():
+        raise StudentError(
+            f"student.model {model!r}: is no directory; give one with config.json and weights, or a hub id"
+        )
+    return model
 
 
 def source_digest(source: str) -> str:
