@@ -40,6 +40,7 @@ TEXT = "Name three ways to save water at home and explain briefly why each of th
         ("Is it 😀?", ["is", "it", "😀"]),
         ("« Ça va… »", ["ça", "va"]),
         ("... !?", []),
+        ("close [({ and ]}, f(x)[0]", ["close", "[({", "and", "]}", "f", "x", ")[", "0"]),
     ],
 )
 def test_words_in_any_script(text: str, want: list[str]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tapir.dedup import NearDuplicates
 from tapir.errors import DataError
 from tapir.world.facts import ATTRIBUTES, COUNTRIES, RESIDENTS, WORDS
 from tapir.world.families import DIFFICULTIES, FAMILIES, FAMILY_TASKS, Item, generate, like, solve
@@ -28,6 +29,14 @@ def test_an_instruction_is_read_back_as_the_family_and_difficulty_that_wrote_it(
     assert (item.family, item.difficulty) == (family, difficulty)
     assert solve(item.instruction) == item
     assert item.instruction == WRITERS[family](Random(seed), difficulty)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_different_instructions_are_never_taken_for_repeats(family: str) -> None:
+    rng = Random(3)
+    instructions = {generate(rng, family, difficulty).instruction for difficulty in DIFFICULTIES for _ in range(200)}
+    index = NearDuplicates(1.0)
+    assert [index.add(text, text) for text in sorted(instructions)] == [None] * len(instructions)
 
 
 @given(seeds, families, difficulties)
