@@ -1,6 +1,7 @@
 """The run directory: replay, resume, refuse, supersede, lock."""
 
 import asyncio
+import json
 import multiprocessing
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from tapir.rows import (
     user_turn,
 )
 from tapir.store import Rows, RunStore
-from tapir.store.files import read_json, read_rows, schema_of, write_rows
+from tapir.store.files import read_json, read_record, read_rows, schema_of, write_rows
 from tapir.store.lock import Lock
 from tapir.tasks import Task
 
@@ -128,6 +129,20 @@ async def test_a_stage_without_its_record_runs_again(tmp_path: Path) -> None:
     async with RunStore(tmp_path, Quiet()) as run:
         assert len(await run.round(0).step("answer", role.answer, rows(3))) == 3
     assert role.seen == 3
+
+
+@pytest.mark.parametrize("record", [b"", b"{}", b"[]", b"\xff\x00", {"kept": "x"}, {"refused": 3}, {"key": None}])
+async def test_a_stage_with_a_damaged_record_runs_again(tmp_path: Path, record: bytes | dict[str, Any]) -> None:
+    async with RunStore(tmp_path, Quiet()) as run:
+        await run.round(0).step("answer", Role().answer, rows(3))
+    path = tmp_path / "stages/00-answer/stage.json"
+    whole = read_json(path)
+    assert whole is not None
+    path.write_bytes(json.dumps({**whole, **record}).encode() if isinstance(record, dict) else record)
+    role = Role()
+    async with RunStore(tmp_path, Quiet()) as run:
+        assert len(await run.round(0).step("answer", role.answer, rows(3))) == 3
+    assert role.seen == 3 and read_record(path) is not None
 
 
 async def test_rows_stream_into_the_next_stage_before_the_first_is_whole(tmp_path: Path) -> None:

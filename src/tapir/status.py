@@ -12,7 +12,7 @@ from tapir.evaluation.results import PARTS, Difference, Summary, paired_differen
 from tapir.oracles.ledger_file import LEDGER, run_spending
 from tapir.oracles.money import Spending, total
 from tapir.rows import Evaluated
-from tapir.store.files import read_json, read_rows
+from tapir.store.files import read_json, read_record, read_rows
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 
 def records(directory: Path) -> list[dict[str, Any]]:
     """The records of all whole stages, in the order they were begun."""
-    found = [read_json(path) for path in sorted((directory / "stages").glob("*/stage.json"))]
+    found = [read_record(path) for path in sorted((directory / "stages").glob("*/stage.json"))]
     return sorted((record for record in found if record), key=lambda record: (record["round"], record["started"]))
 
 
@@ -102,7 +102,7 @@ def _stages(directory: Path) -> list[StageStatus]:
 def evaluations(directory: Path) -> Iterator[tuple[int, list[Evaluated]]]:
     """Each round's evaluated rows, round 0 for S_0."""
     for path in sorted((directory / "stages").glob("*-evaluate/stage.json")):
-        record = read_json(path)
+        record = read_record(path)
         if record is not None:
             yield record["round"], list(read_rows(path.parent / "rows.parquet", Evaluated))
 

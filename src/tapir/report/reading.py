@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from tapir.config import RunConfig, parse_config
 from tapir.errors import RunError
 from tapir.status import open_run, read_manifest
-from tapir.store.files import digest, read_json
+from tapir.store.files import digest, read_record
 
 BATCH_ROWS = 20_000
 
@@ -180,7 +180,7 @@ def instructions(turns: Arrow) -> Arrow:
 def read_stages(directory: Path) -> list[Stage]:
     """The whole stages of a run, in the order in which they were begun."""
     paths = sorted((directory / "stages").glob("*/stage.json"))
-    found = [Stage(path.parent, record) for path in paths if (record := read_json(path)) is not None]
+    found = [Stage(path.parent, record) for path in paths if (record := read_record(path)) is not None]
     return sorted(found, key=lambda one: (one.round, float(one.record["started"])))
 
 

@@ -2,10 +2,11 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
+from types import NoneType
 from typing import Any, TypeVar
 
 import msgspec
@@ -53,6 +54,29 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
         return None
     return value if isinstance(value, dict) else None
+
+
+_RECORD: Mapping[str, type | tuple[type, ...]] = {
+    "key": str,
+    "name": str,
+    "round": int,
+    "row_type": (str, NoneType),
+    "rows_in": int,
+    "kept": int,
+    "refused": dict,
+    "started": (int, float),
+    "seconds": (int, float),
+    "notes": dict,
+}
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The record of a stage in its `stage.json`; None where there is none, or not a whole one: the stage runs again."""
+    record = read_json(path)
+    if record is None:
+        return None
+    is_whole = all(name in record and isinstance(record[name], type_) for name, type_ in _RECORD.items())
+    return record if is_whole else None
 
 
 @cache

@@ -12,7 +12,7 @@ import msgspec
 from tapir.errors import RunError
 from tapir.oracles.money import at_stage
 from tapir.rows import Checkpoint, Refused, Row
-from tapir.store.files import digest, read_json, read_rows, remove, rows_digest, write_json, write_rows
+from tapir.store.files import digest, read_json, read_record, read_rows, remove, rows_digest, write_json, write_rows
 from tapir.store.step import Observer, Rows, StageContext, Step, check_refused, check_sums
 
 R = TypeVar("R", bound=Row)
@@ -71,7 +71,7 @@ class StageRun:
         self.key = digest({"stage": name, "round": number, **recipe})
         self.directory = run.directory / "stages" / self._label
         self.context = StageContext(self.name, self.directory / "work", run.observer)
-        record = read_json(self.directory / "stage.json") or {}
+        record = read_record(self.directory / "stage.json") or {}
         self._is_retried = (
             record.get("key") == self.key and run.retry_refused and bool(RETRYABLE & set(record["refused"]))
         )
@@ -80,20 +80,20 @@ class StageRun:
 
     def replay(self) -> tuple[Path, dict[str, Any]] | None:
         """The directory and the record of this stage where it is whole already, here or in the parent run."""
-        record = read_json(self.directory / "stage.json")
+        record = read_record(self.directory / "stage.json")
         if record is not None and record["key"] != self.key:
             self._explain(record)
             self._run.supersede(self.directory, record["key"])
             record = None
         if record is None and not self._is_begun() and self._run.take_back(self.directory, self.key):
-            record = read_json(self.directory / "stage.json")
+            record = read_record(self.directory / "stage.json")
         if self._is_retried:
             return None
         if record is not None:
             return self.directory, record
         if self._run.base is not None:
             parent = self._run.base.directory / "stages" / self._label
-            record = read_json(parent / "stage.json")
+            record = read_record(parent / "stage.json")
             if record is not None and record["key"] == self.key:
                 return self._share(parent, record), record
         return None
@@ -178,7 +178,7 @@ class StageRun:
         self, type_: type[R], rows: Sequence[R], refused: Sequence[Refused], *, expected: int | None, started: float
     ) -> dict[str, Any]:
         """Write the stage; its record comes last."""
-        if (read_json(self.directory / "stage.json") or {}).get("key") not in (None, self.key):
+        if (read_record(self.directory / "stage.json") or {}).get("key") not in (None, self.key):
             raise RunError(f"{self.directory}: another result is in the way; run the same command again")
         self.directory.mkdir(parents=True, exist_ok=True)
         write_rows(self.directory / "rows.parquet", type_, rows)
@@ -226,7 +226,7 @@ class StageRun:
     def _found(self, target: Path) -> str | None:
         """The digest of a student that was moved to its place just before the process died."""
         info = read_json(target / "tapir.json")
-        if info is None or info["key"] != self.key:
+        if info is None or info.get("key") != self.key:
             return None
         self.context.notes.update(info["notes"])
         return str(info["digest"])
