@@ -21,7 +21,7 @@ FAMILY_WEIGHTS = {
     "text": 1.0,
     "conv": 1.25,
 }
-DIFFICULTY_WEIGHTS = (0.25, 0.25, 0.22, 0.15, 0.13)
+DIFFICULTY_WEIGHTS = (0.32, 0.30, 0.22, 0.12, 0.04)
 REFINED_SHARE = (0.4, 0.4, 0.75, 0.9, 0.9)
 """How often a solution at each difficulty is the worked one; the direct answer to a hard item is mostly noise."""
 

@@ -1,7 +1,7 @@
 """Make the base of the embedded world's student again: `python -m tapir.world.pretrain --out DIR`.
 
-Pretrains the 0.86 M-parameter Llama on text of the world (`base_text`) in packed sequences, one CPU thread, about half
-an hour. A killed run continues with `--resume`. The run ends with the gates of `gates` and writes model.safetensors
+Pretrains the 0.86 M-parameter Llama on text of the world (`base_text`) in packed sequences, one CPU thread, a quarter
+to half an hour. A killed run continues with `--resume`. The run ends with the gates of `gates` and writes model.safetensors
 (bfloat16) with recipe.json beside it; a base that misses a gate is written all the same, but the exit status is 1.
 """
 
@@ -215,7 +215,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tapir.world.pretrain", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="directory for the base and the state of the run")
-    parser.add_argument("--tokens", type=int, default=20_000_000)
+    parser.add_argument("--tokens", type=int, default=10_000_000)
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop early, after this long in all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
