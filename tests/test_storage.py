@@ -12,6 +12,7 @@ import pytest
 from tapir.config import parse_config
 from tapir.errors import ResumeError
 from tapir.evaluation.command import evaluate_student
+from tapir.status import read_status
 from tapir.storage import write_error
 from tapir.store import RunStore
 from test_config import tree
@@ -81,3 +82,10 @@ async def test_a_run_that_was_moved_is_evaluated_where_it_is_now(tmp_path: Path)
     moved = cfg.directory.rename(tmp_path / "moved")
     with pytest.raises(ResumeError, match=f"^{moved}: has no student yet"):
         evaluate_student(moved)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"config": 5}', '{"config": {"name": "t"}}'])
+def test_a_damaged_manifest_is_named_with_the_next_step(tmp_path: Path, content: str) -> None:
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(ResumeError, match=r"manifest\.json: is damaged; run `tapir run CONFIG` once more to write it"):
+        read_status(tmp_path)

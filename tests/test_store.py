@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tapir.errors import ResumeError, RunError
+from tapir.errors import ResumeError, RunError, StudentError
 from tapir.rows import (
     Answer,
     Checkpoint,
@@ -87,7 +87,7 @@ class Role:
         self.seen += 1
         home = stage.work / "student"
         home.mkdir()
-        (home / "weights").write_text(self.setting)
+        (home / "model.safetensors").write_text(self.setting)
         stage.note(curve=[1, 2])
         return Checkpoint(path=str(home), digest=self.setting)
 
@@ -221,7 +221,7 @@ async def test_refusals_of_failed_calls_are_asked_again_on_request_and_what_foll
 async def test_a_trained_student_moves_to_its_place(tmp_path: Path) -> None:
     async with RunStore(tmp_path, Quiet()) as run:
         made = await run.round(2).train("train", Role("w").train, rows(2))
-    assert (run.resolve(made) / "weights").read_text() == "w"
+    assert (run.resolve(made) / "model.safetensors").read_text() == "w"
     assert made == Checkpoint(path="students/round-2", digest="w")
     assert not (tmp_path / "stages/02-train/work").exists()
 
@@ -238,14 +238,26 @@ async def test_a_student_whose_record_was_lost_is_found_and_not_trained_again(tm
     assert record is not None and record["notes"] == {"curve": [1, 2]}
 
 
+async def test_a_student_whose_weights_were_cut_off_or_lost_is_named(tmp_path: Path) -> None:
+    async with RunStore(tmp_path, Quiet()) as run:
+        made = await run.round(1).train("train", Role("w").train, rows(2))
+    weights = tmp_path / "students/round-1/model.safetensors"
+    for damage, said in ((weights.unlink, "is gone"), (lambda: weights.write_text("torn"), "has 4 bytes instead of 1")):
+        damage()
+        with pytest.raises(
+            StudentError, match=f"model.safetensors: {said}; delete .*round-1 and its stage directory to train it"
+        ):
+            run.resolve(made)
+
+
 async def test_students_of_other_settings_are_set_aside_and_taken_back(tmp_path: Path) -> None:
     async with RunStore(tmp_path, Quiet()) as run:
         await run.round(1).train("train", Role("a").train, rows(2))
         await run.round(1).train("train", Role("b").train, rows(2))
-        assert (tmp_path / "students/round-1/weights").read_text() == "b"
+        assert (tmp_path / "students/round-1/model.safetensors").read_text() == "b"
         old = Role("a")
         made = await run.round(1).train("train", old.train, rows(2))
-        assert (run.resolve(made) / "weights").read_text() == "a"
+        assert (run.resolve(made) / "model.safetensors").read_text() == "a"
     assert old.seen == 0
 
 

@@ -70,11 +70,20 @@ def open_run(path: Path) -> Path:
 def read_manifest(directory: Path) -> dict[str, Any]:
     """The manifest of a run."""
     manifest = read_json(open_run(directory) / "manifest.json")
-    if manifest is None:
+    if manifest is None or not _holds_settings(manifest.get("config")):
         raise ResumeError(
             f"{directory / 'manifest.json'}: is damaged; run `tapir run CONFIG` once more to write it anew"
         )
     return manifest
+
+
+def _holds_settings(config: Any) -> bool:
+    """Whether a manifest's configuration has the settings that are read from it here."""
+    try:
+        config["budget"]["currency"], config["compare"], config["name"]
+        return int(config["curriculum"]["rounds"]) > 0
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def records(directory: Path) -> list[dict[str, Any]]:

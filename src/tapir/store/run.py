@@ -84,11 +84,27 @@ class RunStore:
         for store in (self, self.base):
             if store is not None:
                 path = store.directory / checkpoint.path
-                if (read_json(path / "tapir.json") or {}).get("digest") == checkpoint.digest:
+                info = read_json(path / "tapir.json") or {}
+                if info.get("digest") == checkpoint.digest:
+                    self._check_sizes(path, info.get("sizes", {}))
                     return path
         raise StudentError(
             f"{self.directory / checkpoint.path}: the student is gone; delete its stage to train it again"
         )
+
+    @staticmethod
+    def _check_sizes(student: Path, sizes: Mapping[str, int]) -> None:
+        """That a student's weights are as long as they were: a look that costs nothing, however large they are.
+
+        Raises:
+            StudentError: one is gone or was cut off.
+        """
+        for name, size in sizes.items():
+            path = student / name
+            found = path.stat().st_size if path.is_file() else None
+            if found != size:
+                what = "is gone" if found is None else f"has {found} bytes instead of {size}"
+                raise StudentError(f"{path}: {what}; delete {student} and its stage directory to train it again")
 
     def located(self, checkpoint: Checkpoint) -> Checkpoint:
         """The same student with the path of its directory, for a role that opens it."""

@@ -216,7 +216,8 @@ class StageRun:
 
     def _place(self, made: Checkpoint, target: Path) -> str:
         """Move a trained student to its place, with what is needed to know it again."""
-        info = {"key": self.key, "digest": made.digest, "notes": self.context.notes}
+        sizes = {path.name: path.stat().st_size for path in sorted(Path(made.path).glob("*.safetensors"))}
+        info = {"key": self.key, "digest": made.digest, "sizes": sizes, "notes": self.context.notes}
         write_json(Path(made.path) / "tapir.json", info)
         remove(target)
         target.parent.mkdir(parents=True, exist_ok=True)
