@@ -83,6 +83,12 @@ def test_an_address_with_a_password_is_refused_and_not_repeated(address: str) ->
     assert "hunter2" not in str(caught.value)
 
 
+def test_an_address_of_one_verb_is_refused_with_what_to_write() -> None:
+    endpoint = {"base_url": "http://h/v1/chat/completions/", "model": "m"}
+    with pytest.raises(ConfigError, match="leave /chat/completions away, so that it ends in /v1"):
+        parse_config(tree(judge={"kind": "endpoint", "endpoint": endpoint}), "test.yaml")
+
+
 @pytest.mark.parametrize(
     "content", ["name: a\nname: b\n", "corpus: {path: a, path: b}\n", "x:\n  - {a: 1, b: 2, a: 3}\n", "[" * 5000]
 )

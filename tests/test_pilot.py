@@ -15,7 +15,7 @@ from tapir.algorithm import distill
 from tapir.build import open_roles
 from tapir.check import check_config
 from tapir.config import RunConfig, parse_config
-from tapir.errors import BudgetError
+from tapir.errors import BudgetError, RunError
 from tapir.evaluation.evaluator import SetEvaluator
 from tapir.forecast import read_forecast
 from tapir.oracles.ledger_file import LEDGER, LedgerFile
@@ -28,6 +28,7 @@ from tapir.status import read_status
 from tapir.store import RunStore
 from tapir.tables import print_status
 from tapir.testing import TinyStudent, WorldServer
+from tapir.testing.acts import status
 from tapir.world.roles import corpus_rows
 from test_store import Quiet
 
@@ -77,9 +78,9 @@ async def test_the_run_finds_the_pilots_answers_in_the_ledger(cfg: RunConfig, se
     assert sum(server.asked.values()) == asked, "the same pilot once more asks nothing"
     await go(cfg)
     assert max(server.asked.values()) == 1, "nothing is asked, and paid, twice"
-    status = read_status(cfg.directory)
-    (respond,) = (one for one in status.spending if one.stage == "00-respond")
-    (stage,) = (one for one in status.stages if one.name == "00-respond")
+    found = read_status(cfg.directory)
+    (respond,) = (one for one in found.spending if one.stage == "00-respond")
+    (stage,) = (one for one in found.stages if one.name == "00-respond")
     assert (respond.saved_calls, respond.calls) == (20, stage.rows_in - 20)
 
 
@@ -114,6 +115,15 @@ def test_the_budget_holds_during_a_pilot(cfg: RunConfig, server: WorldServer) ->
     assert sum(server.asked.values()) == 5
 
 
+def test_a_pilot_without_a_single_reply_says_why_and_fails(
+    cfg: RunConfig, server: WorldServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.plan = lambda call: status(400, "too long")
+    with pytest.raises(RunError, match="no call of the pilot got a reply"):
+        run_pilot(cfg, 3)
+    assert "0 rows, 3 refused (3 rejected), the last: teacher" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("preset", ["world", "keyless"])
 def test_without_paid_oracles_there_is_nothing_to_pilot(preset: str, capsys: pytest.CaptureFixture[str]) -> None:
     cfg = parse_config(yaml.safe_load(preset_text(preset)), "test")
@@ -123,12 +133,12 @@ def test_without_paid_oracles_there_is_nothing_to_pilot(preset: str, capsys: pyt
 
 async def test_the_forecast_ends_at_what_was_spent(cfg: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
     await go(cfg)
-    status = read_status(cfg.directory)
-    assert status.is_finished
+    found = read_status(cfg.directory)
+    assert found.is_finished
     forecast = read_forecast(cfg.directory)
     assert set(forecast) == {"teacher", "judge"}
-    assert total(forecast.values()).cost == pytest.approx(status.spent.cost)
-    print_status(status, forecast, as_json=False)
+    assert total(forecast.values()).cost == pytest.approx(found.spent.cost)
+    print_status(found, forecast, as_json=False)
     assert "at the end" not in capsys.readouterr().out
 
 

@@ -75,7 +75,8 @@ class EndpointConfig(Config):
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """The request field that carries `sampling.max_tokens`; OpenAI's reasoning models want the second."""
     extra_body: dict[str, Any] = {}
-    """Further fields of every request, such as `reasoning_effort`; part of the ledger's key."""
+    """Further fields of every request, such as `reasoning_effort`; null leaves a field out, `top_p` say. Part of the
+    ledger's key."""
     max_concurrency: Annotated[int, Field(ge=1)] = 256
     """The most calls in flight; the client adapts below it."""
     start_concurrency: Annotated[int, Field(ge=1)] = 32
@@ -116,7 +117,10 @@ class EndpointConfig(Config):
             urlsplit(value).port  # noqa: B018 - reading it checks it
         except ValueError as error:
             raise ValueError(f"{value!r} is not an address: {error}") from None
-        return value.rstrip("/")
+        value = value.rstrip("/")
+        if value.endswith("/chat/completions"):
+            raise ValueError("is the address of one verb: leave /chat/completions away, so that it ends in /v1")
+        return value
 
     @field_validator("api_key_env")
     @classmethod

@@ -19,6 +19,7 @@ from tapir.balance import plan_expansion, target_shares, task_quotas
 from tapir.build import build_classifier, build_judge, build_teacher, open_oracles
 from tapir.check import read_data
 from tapir.config import RunConfig
+from tapir.errors import RunError
 from tapir.measured import PILOT, measured_usage
 from tapir.oracles.ledger_file import LEDGER, run_spending
 from tapir.oracles.money import Spending, at_stage, total
@@ -68,7 +69,8 @@ def run_pilot(cfg: RunConfig, rows: int, say: Say = print) -> PilotReport:
     """Send `rows` rows of D through every call that the configuration pays for, within its budget.
 
     Raises:
-        TapirError: the data cannot be read, an oracle cannot be asked, the budget is spent, or the run is at work.
+        TapirError: the data cannot be read, an oracle cannot be asked or never replies, the budget is spent, or the
+            run is at work.
     """
     if not endpoints(cfg):
         return PilotReport(0, [], [], Spending(run=cfg.name, role="", stage=""), {}, cfg.budget.currency)
@@ -85,10 +87,13 @@ async def _pilot(cfg: RunConfig, count: int, say: Say) -> PilotReport:
             work = _Pilot(cfg, teacher, await build_judge(cfg, oracles), classifier, say)
             await work.run(sample)
     ledger = cfg.runs / LEDGER
+    usage = measured_usage(cfg, ledger, enough=1)
+    if not usage:
+        raise RunError("no call of the pilot got a reply (see above); mend the cause, then run the same command again")
     return PilotReport(
         rows=len(sample),
         estimated=quote(cfg, data.sizes),
-        measured=quote(cfg, data.sizes, measured_usage(cfg, ledger, enough=1)),
+        measured=quote(cfg, data.sizes, usage),
         spent=total(one for one in run_spending(ledger, cfg.name) if one.stage.startswith(f"{PILOT}-")),
         refused=dict(work.refused),
         currency=cfg.budget.currency,
@@ -140,16 +145,18 @@ class _Pilot:
     async def _all(self, name: str, rows: AsyncIterator[R | Refused]) -> list[R]:
         """The rows kept of one verb; says what came of it."""
         kept: list[R] = []
-        lost: Counter[str] = Counter()
+        refused: list[Refused] = []
         with at_stage(f"{PILOT}-{name}"):
             async for row in rows:
                 if isinstance(row, Refused):
-                    lost[row.reason] += 1
+                    refused.append(row)
                 else:
                     kept.append(row)
+        lost = Counter(row.reason for row in refused)
         self.refused += lost
         why = ", ".join(f"{count} {reason}" for reason, count in lost.most_common())
-        self._say(f"{PILOT}, {name}: {len(kept)} rows" + (f", {lost.total()} refused ({why})" if lost else ""))
+        last = f", {len(refused)} refused ({why}), the last: {refused[-1].detail}" if refused else ""
+        self._say(f"{PILOT}, {name}: {len(kept)} rows{last}")
         return kept
 
 

@@ -1,13 +1,18 @@
 """Every way a call can go, over a real socket."""
 
 import asyncio
+import re
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tapir.errors import OracleError
+from tapir.errors import ConfigError, OracleError
 from tapir.oracles.base import Sampling, Unanswered
+from tapir.oracles.ledger import HOPELESS
+from tapir.oracles.ledger_file import LedgerFile
 from tapir.oracles.stream import in_order
 from tapir.rows import user_turn
 from tapir.testing.acts import (
@@ -134,7 +139,10 @@ async def test_what_remains_after_all_attempts_is_refused_with_the_reason(
         (status(400, "no model m", error="model_not_found"), "400 no model m"),
         (status(402, "pay"), "402 pay; the account"),
         (status(429, "pay", error="insufficient_quota"), "429 pay; the account"),
-        (Act(status=307, headers={"Location": "http://127.0.0.1:9/"}, body=b""), "307; check base_url"),
+        (
+            Act(status=307, headers={"Location": "http://127.0.0.1:9/"}, body=b""),
+            "307, moved to http://127.0.0.1:9/; the key",
+        ),
     ],
 )
 async def test_what_no_retry_can_help_stops_at_once_with_one_line(
@@ -191,6 +199,116 @@ async def test_a_long_error_page_is_shown_as_one_short_line(serve: Serve, opened
         with pytest.raises(Unanswered) as refused:
             await oracle.complete(TURNS, Sampling())
     assert len(str(refused.value)) < 500
+
+
+async def test_an_error_in_a_body_of_status_200_means_what_its_code_says(serve: Serve, opened: Open) -> None:
+    def error(code: int) -> Act:
+        return malformed(b'{"error": {"message": "upstream says no", "code": %d}}' % code)
+
+    async with opened(serve(scripted(error(429), error(502), reply("42")))) as oracle:
+        assert (await oracle.complete(TURNS, Sampling())).text == "42"
+        assert oracle.traffic.failures == {"rate-limit": 1, "overloaded": 1}
+    async with opened(serve(scripted(error(401)))) as oracle:
+        with pytest.raises(OracleError, match="401 upstream says no; check the key"):
+            await oracle.complete(user_turn("another"), Sampling())
+
+
+@pytest.mark.parametrize(
+    ("message", "settings", "step"),
+    [
+        ("Unsupported parameter: 'max_tokens' is not supported with this model.", {}, "max_completion_tokens"),
+        ("Unrecognized request argument supplied: max_completion_tokens", {"max_tokens_field": "max_completion_tokens"},
+         "set max_tokens_field: max_tokens"),
+        ("Unsupported value: 'temperature' does not support 0 with this model.", {}, "sampling.temperature"),
+        ("`temperature` and `top_p` cannot both be specified for this model.", {}, "extra_body: {top_p: null}"),
+        ("Extra inputs are not permitted: thinking", {"extra_body": {"thinking": True}}, "{thinking: null}"),
+    ],
+)  # fmt: skip
+async def test_a_field_that_the_server_does_not_take_stops_the_run_and_names_the_setting(
+    serve: Serve, opened: Open, message: str, settings: dict[str, Any], step: str
+) -> None:
+    server = serve(scripted(then=status(400, message)))
+    async with opened(server, **settings) as oracle:
+        with pytest.raises(ConfigError, match=re.escape(step)):
+            await oracle.complete(TURNS, Sampling())
+    assert len(server.calls) == 1
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "'max_tokens' is too large: 900. This model's maximum context length is 8192 tokens and your request has 8000",
+        "Input image is not supported",
+        "temperature must be a number",
+    ],
+)
+async def test_a_fault_of_one_prompt_refuses_its_row_alone(serve: Serve, opened: Open, message: str) -> None:
+    async with opened(serve(scripted(then=status(400, message)))) as oracle:
+        with pytest.raises(Unanswered) as refused:
+            await oracle.complete(TURNS, Sampling())
+    assert refused.value.reason == "rejected"
+
+
+async def test_a_prompt_that_moderation_forbids_refuses_its_row_alone(serve: Serve, opened: Open) -> None:
+    async with opened(serve(scripted(status(403, "Your input was flagged by moderation"), reply("42")))) as oracle:
+        with pytest.raises(Unanswered) as refused:
+            await oracle.complete(TURNS, Sampling())
+        assert refused.value.reason == "content-filter"
+        assert (await oracle.complete(user_turn("another"), Sampling())).text == "42"
+
+
+async def test_null_leaves_a_field_out(serve: Serve, opened: Open) -> None:
+    server = serve()
+    async with opened(server, extra_body={"top_p": None, "reasoning_effort": "low"}) as oracle:
+        await oracle.complete(TURNS, Sampling())
+    assert "top_p" not in server.calls[0].body
+    assert server.calls[0].body["reasoning_effort"] == "low"
+
+
+async def test_an_oracle_without_one_usable_reply_is_given_up(serve: Serve, opened: Open) -> None:
+    server = serve(lambda call: malformed(b"<html>Please log in</html>"))
+    async with opened(server, max_attempts=2) as oracle:
+        reasons = []
+        with pytest.raises(OracleError, match="none of the first 20 calls got a usable reply") as stopped:
+            for i in range(100):
+                try:
+                    await oracle.complete(user_turn(str(i)), Sampling())
+                except Unanswered as refused:
+                    reasons.append(refused.reason)
+    assert type(stopped.value) is OracleError
+    assert reasons == ["malformed"] * (HOPELESS - 1)
+    assert len(server.calls) == 2 * HOPELESS
+
+
+async def test_one_usable_reply_is_enough_to_refuse_rows_ever_after(serve: Serve, opened: Open) -> None:
+    server = serve(lambda call: reply("42") if call.prompt == "good" else status(400, "no"))
+    for _ in range(2):  # the second time the ledger gives the good reply
+        async with opened(server) as oracle:
+            await oracle.complete(user_turn("good"), Sampling())
+            for i in range(2 * HOPELESS):
+                with pytest.raises(Unanswered):
+                    await oracle.complete(user_turn(str(i)), Sampling())
+
+
+async def test_work_that_stops_keeps_the_replies_on_the_wire_and_asks_for_no_more(
+    serve: Serve, opened: Open, tmp_path: Path
+) -> None:
+    server = serve(lambda call: reply("42", latency_s=0.3))
+    async with opened(server, max_concurrency=6) as oracle:
+
+        async def all_of_them() -> None:
+            ask = partial(oracle.complete, sampling=Sampling())
+            async for _ in in_order(ask, [user_turn(str(i)) for i in range(40)], ahead=12):
+                pass
+
+        work = asyncio.create_task(all_of_them())
+        await asyncio.to_thread(server.wait_for_requests, 6)
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+    with LedgerFile(tmp_path / "ledger.sqlite") as ledger:
+        assert len(list(ledger.entries())) == 6
+    assert len(server.calls) == 6
 
 
 async def test_a_redirect_takes_the_key_nowhere(serve: Serve, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:

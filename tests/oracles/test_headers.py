@@ -50,6 +50,7 @@ def test_milliseconds_come_before_seconds() -> None:
         ("1d", 86_400.0),
         ("12", 12.0),
         ("1800000030", 30.0),
+        ("1800000030500", 30.5),
         ("2027-01-15T08:00:30Z", 30.0),
         ("0s", 0.0),
         ("s", None),
@@ -67,6 +68,12 @@ def test_rate_limits_are_none_without_their_headers() -> None:
     limits = rate_limits({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "2s"}, NOW)
     assert limits is not None
     assert (limits.requests, limits.requests_reset_s, limits.tokens, limits.tokens_reset_s) == (0, 2.0, None, None)
+
+
+def test_rate_limits_without_a_unit_count_requests() -> None:
+    limits = rate_limits({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1800000002000"}, NOW)
+    assert limits is not None
+    assert (limits.requests, limits.requests_reset_s, limits.tokens) == (0, 2.0, None)
 
 
 @given(st.text(max_size=80), st.floats(0, 1e11))

@@ -29,7 +29,12 @@ def body(message: str, finish: str = '"stop"', rest: str = "") -> bytes:
         (body('{"content": "hi", "reasoning_content": "long", "tool_calls": null}'), "hi", "stop"),
         (body('{"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}'), "ab", "stop"),
         (body('{"content": [{"type": "thinking", "thinking": []}, {"type": "text", "text": "b"}]}'), "b", "stop"),
+        (body('{"content": ["a", {"type": "text", "text": "b"}]}'), "ab", "stop"),
+        (body('{"content": "hi \\ud83d"}', rest=', "logprob": NaN'), "hi ?", "stop"),
+        (b"\xef\xbb\xbf" + body('{"content": "hi"}'), "hi", "stop"),
         (body('{"content": null}'), "", "stop"),
+        (body('{"content": "hi"}', "3", ', "model": 7, "usage": []'), "hi", "other"),
+        (b'{"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 0}}', "", "other"),
         (body('{"content": "hi"}', "null"), "hi", "other"),
         (body('{"content": "hi"}', '"tool_calls"'), "hi", "other"),
         (body('{"content": "hi"}', '"max_tokens"'), "hi", "length"),
@@ -55,7 +60,8 @@ def test_a_completion_is_read_in_all_its_forms(data: bytes, text: str, finish: s
         b'{"choices": [{}]}',
         b'{"choices": [{"text": "old style"}]}',
         b'{"choices": [{"message": {"content": 3}}]}',
-        b'{"choices": [{"message": {"content": "\\ud800"}}]}',
+        body('{"content": "only half of th"}', '"error"'),
+        body('{"content": "only half of th"}', '"abort"'),
         b"<html></html>",
         b"\xff\xff",
         b"[" * 100_000,
@@ -72,8 +78,30 @@ def test_usage_is_taken_as_stated_unless_it_cannot_be() -> None:
         body('{"content": "hi"}', rest=', "usage": {"prompt_tokens": 7, "completion_tokens": 0}'), TURNS
     )
     assert (stated.usage.input_tokens, stated.usage.output_tokens, stated.usage.is_estimated) == (7, 0, False)
-    for usage in ('{"prompt_tokens": 7}', '{"prompt_tokens": -1, "completion_tokens": 2}', "{}"):
+    for usage in ('{"prompt_tokens": "7", "completion_tokens": "2"}', '{"prompt_tokens": 7.0, "completion_tokens": 2}'):
+        found = parse_reply(body('{"content": "hi"}', rest=f', "usage": {usage}'), TURNS).usage
+        assert (found.input_tokens, found.output_tokens, found.is_estimated) == (7, 2, False)
+    cannot_be = ['{"prompt_tokens": 7}', '{"prompt_tokens": -1, "completion_tokens": 2}', "{}", "[]", "null", '"x"']
+    cannot_be += ['{"prompt_tokens": 0, "completion_tokens": 0}']
+    cannot_be += [f'{{"prompt_tokens": {n}, "completion_tokens": 2}}' for n in ("1e400", "1e30", "true", '"x"', 2**64)]
+    for usage in cannot_be:
         assert parse_reply(body('{"content": "hi"}', rest=f', "usage": {usage}'), TURNS).usage.is_estimated
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b'{"error": {"message": "m", "code": 429}}', 429),
+        (b'{"error": {"message": "m", "code": "502"}}', 502),
+        (b'{"error": {"message": "m", "code": "rate_limited"}}', None),
+        (b'{"error": {"message": "m", "code": 200}}', None),
+        (b"{}", None),
+    ],
+)
+def test_an_error_in_place_of_a_completion_keeps_its_status(data: bytes, status: int | None) -> None:
+    with pytest.raises(Malformed) as found:
+        parse_reply(data, TURNS)
+    assert found.value.status == status
 
 
 @pytest.mark.parametrize(

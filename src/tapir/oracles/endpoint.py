@@ -1,8 +1,9 @@
 """The wire: one attempt at one call to an OpenAI-compatible chat server, over one keep-alive pool."""
 
 import asyncio
+import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -16,7 +17,17 @@ from tapir.oracles.failures import AttemptFailed, Kind
 from tapir.oracles.headers import rate_limits, retry_after_s
 from tapir.oracles.keys import ApiKey
 from tapir.oracles.limiter import Limiter
-from tapir.oracles.wire import Malformed, parse_error, parse_reply, plain, request_body, to_json
+from tapir.oracles.stream import PAYING
+from tapir.oracles.wire import (
+    Malformed,
+    ServerError,
+    parse_error,
+    parse_reply,
+    plain,
+    refused_field,
+    request_body,
+    to_json,
+)
 from tapir.rows import Message
 from tapir.version import __version__
 
@@ -38,6 +49,9 @@ _STATUS_KINDS: dict[int, Kind] = {
     504: "timeout",
     529: "overloaded",
 }
+_MODERATION = re.compile(r"moderation|flagged|content polic|safety", re.IGNORECASE)
+"""A 403 that is about this prompt, not about the key."""
+_OK = (200, 201)
 _QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated"}
 
 
@@ -66,19 +80,27 @@ class ChatEndpoint:
         """
         body = to_json(request_body(self.endpoint, messages, sampling, with_schema=self._with_schema))
         begin = time.monotonic()
+        task = asyncio.current_task()
         try:
+            PAYING.add(task)
             async with self._session.post(self._url, data=body, allow_redirects=False) as response:
-                limits = rate_limits(response.headers, time.time())
+                headers, status = response.headers, response.status
+                limits = rate_limits(headers, time.time())
                 if limits is not None:
                     self._limiter.observe(limits)
-                if response.status == 200:
-                    reply = await _read(response, LARGEST_REPLY)
-                else:
-                    await self._refused(response, begin, sampling)
-                    return await self.complete(messages, sampling)
-            completion = parse_reply(reply, messages)
+                reply = await (_read(response, LARGEST_REPLY) if status in _OK else _read_error(response))
+            if status in _OK:
+                completion = parse_reply(reply, messages)
         except (aiohttp.ClientError, OSError, Malformed) as error:
-            raise self._failure(error, time.monotonic() - begin) from None
+            elapsed_s = time.monotonic() - begin
+            if not isinstance(error, Malformed) or error.status is None:
+                raise self._failure(error, elapsed_s) from None
+            status = error.status  # an error in a body of status 200
+        finally:
+            PAYING.discard(task)
+        if status not in _OK:
+            self._refused(status, parse_error(reply), headers, time.monotonic() - begin, sampling)
+            return await self.complete(messages, sampling)
         return msgspec.structs.replace(
             completion,
             text=self._key.mask(completion.text),
@@ -86,14 +108,10 @@ class ChatEndpoint:
             latency_s=time.monotonic() - begin,
         )
 
-    async def _refused(self, response: aiohttp.ClientResponse, begin: float, sampling: Sampling) -> None:
+    def _refused(
+        self, status: int, said: ServerError, headers: Mapping[str, str], elapsed_s: float, sampling: Sampling
+    ) -> None:
         """Raise what a status other than 200 means; returns where the same can be asked without a schema."""
-        status = response.status
-        try:
-            body = await _read(response, _LARGEST_ERROR)
-        except Malformed:
-            body = b"(an error message of more than 64 KiB)"
-        said = parse_error(body)
         detail = f"{status} {self._key.mask(said.message)}".rstrip()
         if status in _STATUS_KINDS or status >= 500:
             if said.code in _QUOTA_CODES:
@@ -101,15 +119,38 @@ class ChatEndpoint:
             raise AttemptFailed(
                 _STATUS_KINDS.get(status, "server-error"),
                 detail,
-                elapsed_s=time.monotonic() - begin,
-                retry_after_s=retry_after_s(response.headers, time.time()),
+                elapsed_s=elapsed_s,
+                retry_after_s=retry_after_s(headers, time.time()),
             )
         if status in (400, 413, 422) and said.code != "model_not_found":
             if self._drops_schema(sampling, said.message):
                 return
+            self._check_fields(said, detail)
             reason = "content-filter" if said.code == "content_filter" else "rejected"
             raise Unanswered(reason, f"{self.name}: {detail}")
+        if status == 403 and _MODERATION.search(said.message):
+            raise Unanswered("content-filter", f"{self.name}: {detail}")
+        if 300 <= status < 400:
+            target = plain(headers.get("Location", "nowhere").partition("?")[0])
+            raise OracleError(f"{self.name}: {status}, moved to {target}; the key goes there once base_url says so")
         raise OracleError(f"{self.name}: {detail}; {_NEXT_STEPS.get(status, _NEXT_STEP)}")
+
+    def _check_fields(self, said: ServerError, detail: str) -> None:
+        """Stop where the server does not take a field that every request has: no prompt is to blame.
+
+        Raises:
+            ConfigError: names the field and the setting that changes it.
+        """
+        asked = {"temperature", "top_p", "seed", "max_tokens", "max_completion_tokens"}
+        field = refused_field(said, sorted(asked | set(self.endpoint.extra_body)))
+        if field is None:
+            return
+        if field.startswith("max_"):
+            other = "max_completion_tokens" if self.endpoint.max_tokens_field == "max_tokens" else "max_tokens"
+            step = f"set max_tokens_field: {other}"
+        else:
+            step = f"change sampling.{field}, or leave the field out with extra_body: {{{field}: null}}"
+        raise ConfigError(f"{self.name}: {detail}; {step}")
 
     def _drops_schema(self, sampling: Sampling, message: str) -> bool:
         """Whether the server has just said that it knows no structured output; from then on none is asked for."""
@@ -137,7 +178,8 @@ class ChatEndpoint:
             case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
                 return ConfigError(f"{self.name}: is not an address; check base_url")
             case aiohttp.ClientConnectorError() | aiohttp.ClientProxyConnectionError():
-                return AttemptFailed("connect", text, elapsed_s=elapsed_s)
+                doubt = ", which may not speak https" if self._url.scheme == "https" else ""
+                return AttemptFailed("connect", text + doubt, elapsed_s=elapsed_s)
             case aiohttp.ClientResponseError():
                 return AttemptFailed("malformed", f"the reply is not HTTP: {plain(error.message)}", elapsed_s=elapsed_s)
             case _:
@@ -193,6 +235,14 @@ def shown_url(base_url: str) -> str:
     """The address without query or user, for messages."""
     url = URL(base_url)
     return str(url.with_query(None).with_fragment(None).with_user(None))
+
+
+async def _read_error(response: aiohttp.ClientResponse) -> bytes:
+    """The body of an error, if it is of a size that anybody reads."""
+    try:
+        return await _read(response, _LARGEST_ERROR)
+    except Malformed:
+        return b"(an error message of more than 64 KiB)"
 
 
 async def _read(response: aiohttp.ClientResponse, largest: int) -> bytes:

@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from hashlib import blake2b
 
 from tapir.config import EndpointConfig
+from tapir.errors import OracleError
 from tapir.oracles.base import Completion, Oracle, Sampling, Unanswered, Usage
 from tapir.oracles.failures import UNUSABLE_TEXT, unusable
 from tapir.oracles.ledger_file import LedgerFile
 from tapir.oracles.ledger_schema import Booking, Entry
 from tapir.oracles.money import Budget, cost_of, cost_of_call, current_stage
+from tapir.oracles.stream import leave_if_told
 from tapir.oracles.wire import estimate_input, to_json
 from tapir.rows import Message
+
+HOPELESS = 20
+"""Refusals from which an oracle that has given nothing else is given up."""
 
 _KEY_VERSION = 1
 _FIRST_POLL_S = 0.05
@@ -68,6 +73,9 @@ class Ledger:
         self._is_batch = is_batch
         self._booking = Booking(budget.run, role, "")
         self._mean_output: float | None = None
+        self._is_useful = False
+        """Whether any reply, the ledger's own included, was usable since the run was opened."""
+        self._unusable = 0
 
     async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """The reply to `messages`: replayed, or asked for and durably kept.
@@ -90,10 +98,25 @@ class Ledger:
             del file.flights[key]
             file.claims.release(key)
             flight.set_result(None)
+        leave_if_told()
         reason = unusable(completion, as_is=self._as_is)
         if reason is not None:
-            raise Unanswered(reason, f"{self._name}: {UNUSABLE_TEXT[reason]}", completion)
+            refusal = Unanswered(reason, f"{self._name}: {UNUSABLE_TEXT[reason]}", completion)
+            self._count_unusable(refusal)
+            raise refusal
+        self._is_useful = True
         return completion
+
+    def _count_unusable(self, refusal: Unanswered) -> None:
+        """Stop the run where not one reply was usable so far: then no row is to blame, and each costs more.
+
+        Raises:
+            OracleError: this is the HOPELESS-th refusal and nothing but refusals came.
+        """
+        self._unusable += 1
+        if not self._is_useful and self._unusable >= HOPELESS:
+            text = f"{refusal}; none of the first {self._unusable} calls got a usable reply"
+            raise OracleError(f"{text}: mend the cause, then run the same command to continue") from refusal
 
     async def _claim(self, key: bytes) -> None:
         """Wait until nobody else is asking for `key`, and claim it."""
@@ -120,6 +143,7 @@ class Ledger:
                 completion = await self._inner.complete(messages, sampling)
             except Unanswered as refusal:
                 if refusal.completion is None:
+                    self._count_unusable(refusal)
                     raise
                 completion = refusal.completion
             paid = cost_of_call(completion, self._endpoint.price, is_batch=self._is_batch)

@@ -26,6 +26,8 @@ from tapir.rows import Message
 
 GROWTH = 3.0
 _LONGEST_PAUSE_S = 60.0
+_LONGEST_DOUBLINGS = 5
+"""Where the server does not say how long to wait, one call every 8 to 16 s finds out whether it is back."""
 _BELOW_CAPACITY = 0.8
 """A rejection with fewer calls in flight than this share of what has been answered lately is about a rate."""
 _TIMEOUT_SHARE = 0.2
@@ -146,7 +148,10 @@ class Limiter:
             self._rejections += 1
         is_rate = slot.level < _BELOW_CAPACITY * self._answered_level or self._rejections > 1
         if is_rate and is_new:
-            backoff_s = min(_LONGEST_PAUSE_S, 2.0 ** min(self._rejections, 10) * (0.25 + 0.25 * self._random.random()))
+            backoff_s = min(
+                _LONGEST_PAUSE_S,
+                2.0 ** min(self._rejections, _LONGEST_DOUBLINGS) * (0.25 + 0.25 * self._random.random()),
+            )
             self.pause(backoff_s if retry_after_s is None else retry_after_s)
         elif not is_rate:
             capacity = max(1.0, float(self.in_flight))

@@ -12,6 +12,7 @@ from tapir.errors import OracleError
 from tapir.oracles.base import Completion, Oracle, Sampling, Unanswered, Usage
 from tapir.oracles.endpoint import attempt_timeout_s
 from tapir.oracles.failures import UNUSABLE_TEXT, AttemptFailed, Kind, unusable
+from tapir.oracles.stream import leave_if_told
 from tapir.rows import Message
 
 BASE_S = 0.5
@@ -70,6 +71,7 @@ class Retrying:
                 wait_s = backoff_s(call.fail(failure), failure.retry_after_s, self._random.random())
                 if call.is_over(failure, wait_s):
                     raise self._refusal(call, failure) from None
+            leave_if_told()
             await asyncio.sleep(wait_s)
             call.elapsed_s += wait_s
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -11,8 +11,23 @@ WINDOW = 16_384
 """Items that may have been started and not yet been yielded. A slow item at the head of the order holds its own
 place and no other until this many results wait behind it."""
 
+PAYING: set[asyncio.Task[Any] | None] = set()
+"""Tasks with a request on the wire, whose reply will be paid for: work that stops lets them keep it first."""
+
+_LEAVING: set[asyncio.Task[Any] | None] = set()
+
 _TURN = 64
 """Items that one worker may take without giving the event loop a turn."""
+
+
+def leave_if_told() -> None:
+    """End this task here if the work that it belongs to was stopped while its request was on the wire.
+
+    Raises:
+        CancelledError: it was.
+    """
+    if _LEAVING and asyncio.current_task() in _LEAVING:
+        raise asyncio.CancelledError
 
 
 async def in_order(
@@ -23,7 +38,8 @@ async def in_order(
     There are no batches: an item starts as soon as any other has finished. At most `window` items (never fewer than
     `ahead`) are running or finished and not yet yielded, which bounds memory whatever the number of items. Items are
     drawn only when they can start. The first error, of `fn` or of `items`, is raised as soon as it happens; then, and
-    when the caller stops early or is cancelled, everything still running is cancelled and has ended when this returns.
+    when the caller stops early or is cancelled, everything still running is cancelled and has ended when this returns;
+    requests that are on the wire are waited for, and kept, as they are paid for.
 
     Raises:
         ValueError: `ahead` is less than 1.
@@ -98,11 +114,16 @@ class _Work(Generic[T, R]):
 
     async def stop(self) -> None:
         """Cancel what still runs, wait for its end and close the source."""
-        running = list(self._workers)
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.gather(*running, return_exceptions=True)
+        running = set(self._workers)
+        paying = running & PAYING
+        _LEAVING.update(paying)
+        try:
+            for task in running - paying:
+                task.cancel()
+            if running:
+                await asyncio.gather(*running, return_exceptions=True)
+        finally:
+            _LEAVING.difference_update(paying)
         close = getattr(self._source, "aclose", None)
         if close is not None:
             await close()
