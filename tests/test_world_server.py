@@ -10,7 +10,7 @@ import yaml
 
 from tapir.algorithm import distill
 from tapir.build import open_roles
-from tapir.config import RunConfig, _override, parse_config
+from tapir.config import RunConfig, apply_override, parse_config
 from tapir.evaluation.evaluator import SetEvaluator
 from tapir.rows import Checkpoint, Draft, Labelled, Lesson
 from tapir.store import RunStore
@@ -25,7 +25,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 def config(tmp_path: Path, *settings: str) -> RunConfig:
     tree = yaml.safe_load((EXAMPLES / "world-endpoint.yaml").read_text())
     for setting in (f"runs={tmp_path}", "expand.new_per_round=60", "curriculum.tokens_per_round=4000", *settings):
-        _override(tree, setting)
+        apply_override(tree, setting)
     return parse_config(tree, "examples/world-endpoint.yaml")
 
 
