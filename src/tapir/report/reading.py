@@ -134,7 +134,7 @@ def read_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
         with pq.ParquetFile(path) as file:
             yield from file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns) or None)
     except (OSError, pa.ArrowException) as error:
-        raise RunError(f"{path}: cannot be read ({error}); delete its stage directory and run again") from error
+        raise RunError(f"{path}: cannot be read ({error}); `tapir run` makes it again") from error
 
 
 def find_rows(path: Path, ids: Iterable[str]) -> list[dict[str, Any]]:
@@ -148,7 +148,7 @@ def find_rows(path: Path, ids: Iterable[str]) -> list[dict[str, Any]]:
                 if pc.any(here).as_py():
                     found += file.read_row_group(group).filter(here).to_pylist()
     except (OSError, pa.ArrowException) as error:
-        raise RunError(f"{path}: cannot be read ({error}); delete its stage directory and run again") from error
+        raise RunError(f"{path}: cannot be read ({error}); `tapir run` makes it again") from error
     return found
 
 
@@ -162,7 +162,7 @@ def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
         with pq.ParquetFile(path) as file:
             return file.read(columns=list(columns) or None)
     except (OSError, pa.ArrowException) as error:
-        raise RunError(f"{path}: cannot be read ({error}); delete its stage directory and run again") from error
+        raise RunError(f"{path}: cannot be read ({error}); `tapir run` makes it again") from error
 
 
 INSTRUCTION = "turns.list.element.content"

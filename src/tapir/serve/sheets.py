@@ -60,7 +60,7 @@ class Sheet:
             self._meta = pq.read_metadata(path)
             schema = pq.read_schema(path)
         except (OSError, pa.ArrowException) as error:
-            raise RunError(f"{path}: cannot be read ({error}); delete its stage directory and run again") from error
+            raise RunError(f"{path}: cannot be read ({error}); `tapir run` makes it again") from error
         self.columns = frozenset(schema.names)
         counts = [self._meta.row_group(group).num_rows for group in range(self._meta.num_row_groups)]
         self._starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

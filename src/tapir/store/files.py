@@ -141,7 +141,7 @@ def read_rows(path: Path, type_: type[R]) -> Iterator[R]:
                 yield from msgspec.convert(batch.to_pylist(), list[type_])  # type: ignore[valid-type]
     except (OSError, pa.ArrowException, msgspec.ValidationError) as error:
         detail = f"{path}: cannot be read as {type_.__name__} rows ({error})"
-        raise RunError(f"{detail}; delete its stage directory and run again") from error
+        raise RunError(f"{detail}; `tapir run` makes it again") from error
 
 
 def remove(path: Path) -> None:

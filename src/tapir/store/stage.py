@@ -131,11 +131,9 @@ class StageRun:
     ) -> Rows[Any]:
         """Run the verb to its end and write what it yields, or replay it."""
         type_ = _row_type(verb)
-        replayed = self.replay()
-        if replayed is not None:
-            directory, record = replayed
-            self._run.observer.finished(self.name, record, is_replayed=True)
-            return Rows(read_rows(directory / "rows.parquet", type_))
+        whole = self._replayed_rows(type_)
+        if whole is not None:
+            return whole
         started = time.time()
         self._begin()
         total = next((len(value) for value in inputs if isinstance(value, list | tuple)), None)
@@ -150,6 +148,21 @@ class StageRun:
         record = self.write(type_, kept, refused, expected=self.context.expected, started=started)
         self._run.observer.finished(self.name, record, is_replayed=False)
         return Rows(kept)
+
+    def _replayed_rows(self, type_: type[R]) -> Rows[R] | None:
+        """The rows of a whole stage; None where it is to run, also because its file was damaged since."""
+        replayed = self.replay()
+        if replayed is None:
+            return None
+        directory, record = replayed
+        try:
+            whole = Rows(read_rows(directory / "rows.parquet", type_))
+        except RunError:
+            self._run.observer.said(f"{self.name} runs again: {directory / 'rows.parquet'} cannot be read")
+            remove(self.directory)
+            return None
+        self._run.observer.finished(self.name, record, is_replayed=True)
+        return whole
 
     async def _consume(
         self, verb: Callable[..., AsyncIterator[Any]], inputs: Sequence[Any], step: Step[Any], most: float | None
