@@ -1,6 +1,5 @@
 """`tapir check`: what is wrong, and what a run would cost, before anything is spent."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.markup import escape
 
+from tapir.blocking import wait_for
 from tapir.build import build_corpus, build_student, evaluation_set
 from tapir.config import CascadeClassifierConfig, CorpusConfig, RunConfig
 from tapir.errors import ConfigError, DataError, StudentError
@@ -116,7 +116,7 @@ def check_config(cfg: RunConfig) -> ConfigReport:
     Raises:
         TapirError: the data cannot be read at all.
     """
-    return asyncio.run(_check(cfg))
+    return wait_for(_check(cfg))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ and the refined responses of the rows that turn out hard are the run's own calls
 judge's and those for new instructions are made for the measurement alone.
 """
 
-import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
@@ -16,6 +15,7 @@ from msgspec import structs, to_builtins
 from rich.console import Console
 
 from tapir.balance import plan_expansion, target_shares, task_quotas
+from tapir.blocking import wait_for
 from tapir.build import build_classifier, build_judge, build_teacher, open_oracles
 from tapir.check import read_data
 from tapir.config import RunConfig
@@ -74,7 +74,7 @@ def run_pilot(cfg: RunConfig, rows: int, say: Say = print) -> PilotReport:
     """
     if not endpoints(cfg):
         return PilotReport(0, [], [], Spending(run=cfg.name, role="", stage=""), {}, cfg.budget.currency)
-    return asyncio.run(_pilot(cfg, rows, say))
+    return wait_for(_pilot(cfg, rows, say))
 
 
 async def _pilot(cfg: RunConfig, count: int, say: Say) -> PilotReport:

@@ -1,7 +1,6 @@
 """Run a configuration to its end: TAPIR's own rounds, and the rivals beside them."""
 
 import asyncio
-import concurrent.futures
 import contextlib
 import os
 import sys
@@ -14,6 +13,7 @@ from typing import Any, Self
 
 from tapir.algorithm import prepare, teach
 from tapir.arms import arm_config
+from tapir.blocking import wait_for
 from tapir.build import open_roles
 from tapir.config import Arm, RunConfig, parse_config
 from tapir.console import finished_line, view
@@ -59,9 +59,8 @@ async def run(cfg: RunConfig, observer: Observer, *, retry_refused: bool = False
 
 def run_blocking(cfg: RunConfig, *, retry_refused: bool = False) -> int:
     """`run` for code that has no event loop, a notebook's included: shows its progress where it is called."""
-    with view() as shown, concurrent.futures.ThreadPoolExecutor(1) as thread:
-        # A thread of its own: a notebook's main thread has an event loop already.
-        return thread.submit(asyncio.run, run(cfg, shown, retry_refused=retry_refused)).result()
+    with view() as shown:
+        return wait_for(run(cfg, shown, retry_refused=retry_refused))
 
 
 async def run_arms(cfg: RunConfig, arms: Sequence[Arm], observer: Observer) -> int:

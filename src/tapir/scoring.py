@@ -5,10 +5,8 @@ call, as in a run, and the row gets its MFD. Calls go through the ledger beside 
 of the configuration's run, so that the same command goes on after an interruption and nothing is paid twice.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from tapir.blocking import wait_for
 from tapir.config import CorpusConfig, EndpointJudgeConfig, ReferenceJudgeConfig, RunConfig
 from tapir.console import view
 from tapir.errors import ConfigError, DataError
@@ -106,9 +105,8 @@ def score_file(
             "one with --against, or take a judge of kind endpoint"
         )
     items, unread = _read(str(data), response, against)
-    with view(is_aside=is_aside) as shown, ThreadPoolExecutor(1) as thread:
-        # A thread of its own: a notebook's main thread has an event loop already.
-        scored, refused = thread.submit(asyncio.run, _score(items, cfg, shown)).result()
+    with view(is_aside=is_aside) as shown:
+        scored, refused = wait_for(_score(items, cfg, shown))
     return _written(scored, [*unread, *refused], len(items) + len(unread), target)
 
 

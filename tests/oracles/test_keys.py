@@ -66,7 +66,7 @@ async def test_the_key_appears_in_no_file_log_or_error_of_a_run_in_which_every_c
     server = serve(echoing)
     desk = BatchDesk(server)
     shown: list[str] = []
-    plain = EndpointConfig(base_url=server.base_url, model="m", total_timeout_s=0.5, max_attempts=2)
+    plain = EndpointConfig(base_url=server.base_url, model="m", total_timeout_s=2, max_attempts=2)
     with LedgerFile(tmp_path / "ledger.sqlite") as ledger:
         for endpoint in (plain, plain.model_copy(update={"batch": True, "batch_poll_s": 0.01, "model_version": "2"})):
             budget = Budget(BudgetConfig(), "run")

@@ -1,9 +1,9 @@
 """`tapir evaluate`: one student, measured outside a run."""
 
-import asyncio
 import tempfile
 from pathlib import Path
 
+from tapir.blocking import wait_for
 from tapir.build import build_judge, build_student, evaluation_set, open_oracles
 from tapir.config import EvaluationSetConfig, RunConfig, load_config, parse_config
 from tapir.console import RunView, view
@@ -38,7 +38,7 @@ def evaluate_student(
         sets = (EvaluationSetConfig(name=Path(data).stem or "data", path=data),)
     if not sets:
         raise ConfigError(f"{path}: its configuration names no evaluation set; name a held-out file with --data FILE")
-    rows = asyncio.run(_evaluate(cfg, student, sets, view(is_aside=is_aside)))
+    rows = wait_for(_evaluate(cfg, student, sets, view(is_aside=is_aside)))
     if not rows:
         raise RunError(f"{student.path}: answered no item; nothing can be said of it")
     return summarise(rows)

@@ -1,8 +1,9 @@
 """Make the base of the embedded world's student again: `python -m tapir.world.pretrain --out DIR`.
 
-Pretrains the 0.86 M-parameter Llama on text of the world (`base_text`) in packed sequences, one CPU thread, a quarter
-to half an hour. A killed run continues with `--resume`. The run ends with the gates of `gates` and writes model.safetensors
-(bfloat16) with recipe.json beside it; a base that misses a gate is written all the same, but the exit status is 1.
+Pretrains the 0.86 M-parameter Llama on text of the world (`base_text`) in packed sequences, on one CPU thread, in a
+quarter to half an hour. A killed run continues with `--resume`. The run ends with the gates of `gates` and writes
+model.safetensors (bfloat16) with recipe.json beside it; a base that misses a gate is written all the same, but the exit
+status is 1.
 """
 
 import argparse
