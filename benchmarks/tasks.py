@@ -29,7 +29,7 @@ from rich.table import Table
 from tapir.classifiers import features
 from tapir.classifiers.embedding import encoder_named
 from tapir.classifiers.evaluate import Evaluation, evaluate_classifier
-from tapir.classifiers.fit import FitSettings, held_out_scores, ngram_kernel
+from tapir.classifiers.fit import FitSettings, embedding_kernel, held_out_scores, ngram_kernel
 from tapir.classifiers.tag import classifier_for
 from tapir.classifiers.train import Tagged, folds, seeds
 from tapir.roles import Aside
@@ -126,13 +126,14 @@ def grid() -> Iterator[dict[str, float]]:
     counted = features.stack(list(features.counts(texts)))
     kernel = ngram_kernel(features.tfidf(counted, features.inverse_frequency(counted, least=2)))
     embedded = encoder.embed(texts) if encoder else None
-    weights = (0.0, 1.5, 3.0, 6.0) if embedded is not None else (0.0,)
-    for weight, ridge in product(weights, (0.25, 0.5, 1.0, 2.0)):
-        joint = kernel + weight * (embedded @ embedded.T) if embedded is not None and weight else kernel
+    weights = ((0.0, 0.0), (3.0, 0.0), (1.5, 0.75), (3.0, 1.5), (6.0, 3.0)) if embedded is not None else ((0.0, 0.0),)
+    for (weight, pair_weight), ridge in product(weights, (0.5, 1.0, 2.0)):
+        settings = replace(FitSettings(), ridge_joint=ridge, embedding_weight=weight, pair_weight=pair_weight)
+        joint = kernel + embedding_kernel(embedded, embedded, settings) if embedded is not None else kernel
         right = held_out_scores(joint, gold, len(Task), ridge, fold).argmax(axis=1) == gold
-        settings = replace(FitSettings(), ridge_joint=ridge, embedding_weight=weight)
         row = {
             "embedding_weight": settings.embedding_weight,
+            "pair_weight": settings.pair_weight,
             "ridge": settings.ridge_joint,
             "accuracy": round(float(right[is_lone].mean()), 4),
         }

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from tapir.classifiers import features
-from tapir.classifiers.fit import fit_sharpness, ngram_kernel, ngram_weights, solve
+from tapir.classifiers.fit import (
+    FitSettings,
+    embedding_kernel,
+    fit_sharpness,
+    ngram_kernel,
+    ngram_weights,
+    solve,
+    square_forms,
+)
 from tapir.classifiers.heads import SETTINGS, SHIPPED, TENSORS, load_heads, save_heads, softmax
 from tapir.classifiers.train import MOST_ROWS, Tagged, _digest, folds, read_tagged, seeds, train_heads
 from tapir.errors import ConfigError, DataError
@@ -39,6 +47,17 @@ def test_the_kernel_and_the_weights_agree_with_dense_products() -> None:
     np.testing.assert_allclose(ngram_weights(vectors, dual), dense.T @ dual, atol=1e-5)
 
 
+def test_square_forms_score_as_the_squared_kernel_does() -> None:
+    random = np.random.default_rng(4)
+    seen, new = (random.normal(size=(rows, 8)).astype(np.float32) / 3 for rows in (30, 5))
+    dual = random.normal(size=(30, 2)).astype(np.float32)
+    settings = FitSettings(embedding_weight=0.0, pair_weight=1.5, directions=8)
+    directions, curvature = square_forms(seen, dual, settings)
+    scores = np.einsum("ntk,tk->nt", np.einsum("nd,dtk->ntk", new, directions) ** 2, curvature)
+    np.testing.assert_allclose(scores, embedding_kernel(new, seen, settings) @ dual, atol=1e-4)
+    assert square_forms(seen, dual, FitSettings(directions=3))[0].shape == (8, 2, 3)
+
+
 def test_sharpness_is_high_where_scores_are_right_and_low_where_they_are_noise() -> None:
     random = np.random.default_rng(3)
     gold = random.integers(0, 4, 300)
@@ -63,6 +82,24 @@ def test_heads_read_back_give_the_probabilities_they_gave(tmp_path: Path) -> Non
     kept = save_heads(heads, tmp_path)
     np.testing.assert_allclose(kept.probabilities(texts, None), heads.probabilities(texts, None), atol=0.02)
     assert load_heads(tmp_path).digest == kept.digest
+
+
+def test_heads_with_embeddings_read_back_give_the_probabilities_they_gave(tmp_path: Path) -> None:
+    class Lengths:
+        name, digest = "lengths", "0"
+
+        def embed(self, texts: list[str], progress: object = None) -> np.ndarray:
+            angles = np.array([[len(text) / 50] for text in texts], dtype=np.float32)
+            return np.hstack([np.cos(angles), np.sin(angles)])
+
+    encoder = Lengths()
+    heads = train_heads(TINY, encoder)  # type: ignore[arg-type]
+    texts = ["Write a song", "What is 5 - 2?", ""]
+    kept = save_heads(heads, tmp_path)
+    assert kept.joint is not None
+    assert kept.joint.directions.shape == (2, len(kept.tasks), 2)
+    both = (one.probabilities(texts, encoder) for one in (kept, heads))  # type: ignore[arg-type]
+    np.testing.assert_allclose(*both, atol=0.02)
 
 
 def test_one_task_type_trains_no_classifier() -> None:

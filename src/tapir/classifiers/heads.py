@@ -23,7 +23,7 @@ from tapir.errors import ConfigError
 from tapir.tasks import Task
 
 TENSORS, SETTINGS = "heads.safetensors", "heads.json"
-FORMAT = 1
+FORMAT = 2
 BUCKETS = [features.WORD_BUCKETS, features.CHAR_BUCKETS, features.SHAPE_BUCKETS]
 SURE = 0.95
 """Probability from which the n-gram head's label stands without a look at the embedding: on Alpaca 28 % of the rows,
@@ -51,8 +51,20 @@ class Joint:
     ngram: Floats
     embedding: Floats
     """Embedding size x tasks."""
+    directions: Floats
+    """Embedding size x tasks x directions: where an embedding's square counts for or against a task."""
+    curvature: Floats
+    """Tasks x directions: how much, and with which sign."""
     bias: Floats
     sharpness: float
+
+    def scores(self, vectors: Sparse, embedded: Floats) -> Floats:
+        """Rows x tasks, before the softmax."""
+        size, tasks, count = self.directions.shape
+        along = (embedded @ self.directions.reshape(size, -1)).reshape(-1, tasks, count)
+        squares = np.einsum("ntk,tk->nt", along * along, self.curvature)
+        found: Floats = vectors.times(self.ngram) + embedded @ self.embedding + squares + self.bias
+        return found
 
 
 @dataclass(frozen=True)
@@ -81,8 +93,7 @@ class Heads:
         progress(len(texts) - len(unsure))
         embedded = encoder.embed([texts[i] for i in unsure.tolist()], progress)
         vectors = features.take(features.stack(parts), unsure)
-        scores = vectors.times(joint.ngram) + embedded @ joint.embedding + joint.bias
-        found[unsure] = softmax(scores * joint.sharpness)
+        found[unsure] = softmax(joint.scores(vectors, embedded) * joint.sharpness)
         return found
 
 
@@ -108,6 +119,8 @@ def save_heads(heads: Heads, directory: Path) -> Heads:
     if heads.joint is not None:
         tensors |= _packed("joint", heads.joint.ngram[seen], heads.joint.bias)
         tensors["joint.embedding"] = heads.joint.embedding.astype(np.float32)
+        tensors["joint.directions"] = heads.joint.directions.astype(np.float16)
+        tensors["joint.curvature"] = heads.joint.curvature.astype(np.float32)
         sharpness["joint"] = heads.joint.sharpness
     settings = {
         "format": FORMAT,
@@ -148,6 +161,8 @@ def _heads(settings: dict[str, Any], tensors: dict[str, NDArray[Any]], digest: s
             encoder=settings["encoder"],
             ngram=_unpacked("joint", tensors),
             embedding=tensors["joint.embedding"],
+            directions=tensors["joint.directions"].astype(np.float32),
+            curvature=tensors["joint.curvature"],
             bias=tensors["joint.bias"],
             sharpness=settings["sharpness"]["joint"],
         )

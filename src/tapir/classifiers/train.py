@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 from tapir.classifiers import features
 from tapir.classifiers.embedding import SentenceEncoder
 from tapir.classifiers.features import Floats, Ints
-from tapir.classifiers.fit import FitSettings, fit_sharpness, held_out_scores, ngram_kernel, ngram_weights, solve
+from tapir.classifiers.fit import (
+    FitSettings,
+    embedding_kernel,
+    fit_sharpness,
+    held_out_scores,
+    ngram_kernel,
+    ngram_weights,
+    solve,
+    square_forms,
+)
 from tapir.classifiers.heads import Alone, Heads, Joint
 from tapir.errors import ConfigError, DataError
 from tapir.tasks import Task
@@ -101,16 +110,19 @@ def train_heads(
         return Heads(tasks, idf, alone, None, about, digest="")
 
     embedded = encoder.embed(texts)
-    kernel += settings.embedding_weight * (embedded @ embedded.T)
+    kernel += embedding_kernel(embedded, embedded, settings)
     held = held_out_scores(kernel, gold, len(tasks), settings.ridge_joint, fold)
     about["held_out_accuracy"] = _accuracy(held[is_lone], gold[is_lone])
     about["encoder"] = encoder.name
     dual, bias = solve(kernel, gold, len(tasks), settings.ridge_joint)
     said(f"with embeddings: accuracy {about['held_out_accuracy']:.3f} on rows held out")
+    directions, curvature = square_forms(embedded, dual, settings)
     joint = Joint(
         encoder=encoder.digest,
         ngram=ngram_weights(vectors, dual),
         embedding=settings.embedding_weight * (embedded.T @ dual),
+        directions=directions,
+        curvature=curvature,
         bias=bias,
         sharpness=fit_sharpness(held[is_lone], gold[is_lone]),
     )
