@@ -56,7 +56,18 @@ def test_a_quantile_never_takes_a_row_that_the_student_matches() -> None:
 def test_no_more_rows_than_the_quantile_lie_above_its_threshold(values: list[float], share: float) -> None:
     threshold = quantile_threshold(values, share)
     assert threshold >= 0
-    assert sum(value > threshold for value in values) <= share * len(values)
+    above = [value for value in values if value > threshold]
+    assert len(above) <= share * len(values) or set(above) == {max(values)}
+    assert above or max(values, default=0) <= 0 or int(share * len(values)) == 0
+
+
+def test_where_most_rows_are_as_hard_as_can_be_the_quantile_draws_some_of_them() -> None:
+    rows = [labelled(n, 10, 1 if n < 8 else 9) for n in range(10)]
+    found = select_seeds(rows, DifficultyConfig(quantile=0.3), seed=0)
+    assert [mfd(row) for row in found.seeds] == [9, 9, 9] and len(found.easy) == 7
+    assert found.notes[-1] == "8 rows share the largest MFD: 3 of them are drawn at random"
+    assert found == select_seeds(rows, DifficultyConfig(quantile=0.3), seed=0)
+    assert any(select_seeds(rows, DifficultyConfig(quantile=0.3), seed=s).seeds != found.seeds for s in range(5))
 
 
 def test_random_seeds_are_as_many_as_mfd_would_give() -> None:

@@ -202,7 +202,11 @@ def plan_mixture(r: int, state: State, cfg: RunConfig, roles: Roles, run: RunSto
 
 def _nothing_hard(rows: Sequence[Labelled], selection: Selection) -> str:
     most = max((mfd(row) for row in rows), default=0.0)
+    if most <= 0:
+        return (
+            f"no row of {len(rows)} is hard: the student already matches the teacher everywhere; nothing is left to do"
+        )
     return (
         f"no row of {len(rows)} is hard: the largest MFD is {most:g} and the threshold {selection.threshold}; "
-        "lower difficulty.threshold, or stop here: the student already matches the teacher"
+        "lower difficulty.threshold or raise difficulty.quantile"
     )

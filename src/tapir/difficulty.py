@@ -38,15 +38,21 @@ class Selection:
 def select_seeds(rows: Sequence[Labelled], cfg: DifficultyConfig, seed: int) -> Selection:
     """Split judged rows into seeds, MFD > δ, and the rest (METHOD step 5); both keep the order of `rows`.
 
-    `cfg.select` may ask for as many random rows instead, or for every row. `seed` decides the random rows alone.
+    `cfg.select` may ask for as many random rows instead, or for every row. Where more rows than `cfg.quantile` asks for
+    share the largest MFD, so many of them are drawn at random. `seed` decides what is random.
     """
     if cfg.select == "all":
         return Selection(list(rows), [], None)
     threshold = cfg.threshold if cfg.quantile is None else quantile_threshold([mfd(row) for row in rows], cfg.quantile)
-    hard = {row.id for row in rows if mfd(row) > threshold}
+    above = [row.id for row in rows if mfd(row) > threshold]
+    allowed = len(above) if cfg.quantile is None else int(cfg.quantile * len(rows))
+    rng = random.Random(seed)
+    hard = set(above if len(above) <= allowed else rng.sample(above, allowed))
     notes = _notes(rows, len(hard))
+    if len(above) > len(hard):
+        notes += (f"{len(above)} rows share the largest MFD: {len(hard)} of them are drawn at random",)
     if cfg.select == "random":
-        hard = set(random.Random(seed).sample([row.id for row in rows], len(hard)))
+        hard = set(rng.sample([row.id for row in rows], len(hard)))
     return Selection(
         seeds=[row for row in rows if row.id in hard],
         easy=[row for row in rows if row.id not in hard],
@@ -58,13 +64,20 @@ def select_seeds(rows: Sequence[Labelled], cfg: DifficultyConfig, seed: int) -> 
 def quantile_threshold(values: Sequence[float], share: float) -> float:
     """The smallest δ for which at most `share` of `values` exceed it, and never below 0.
 
-    Ties are taken or left together, so fewer rows than `share` may be above δ; a row that the student matches (MFD 0 or
-    less) is never hard, however large the share. Empty input gives 0.
+    Ties are taken or left together, so fewer rows than `share` may be above δ. Only where the largest value itself is
+    shared by more rows than that, all of them are above: a judge that gives the lowest score to most of what a weak
+    student says must not leave it without seeds. A row that the student matches (MFD 0 or less) is never hard, however
+    large the share. Empty input gives 0.
     """
     allowed = int(share * len(values))
     ranked = sorted(values, reverse=True)
+    if allowed >= len(ranked):
+        return 0.0
     # With δ = ranked[allowed], only values strictly above it count: at most `allowed` of them.
-    return max(0.0, ranked[allowed]) if allowed < len(ranked) else 0.0
+    cut = ranked[allowed]
+    if allowed and cut == ranked[0]:
+        cut = max((value for value in ranked if value < cut), default=0.0)
+    return max(0.0, cut)
 
 
 def solved_share(rows: Sequence[Judged]) -> float:

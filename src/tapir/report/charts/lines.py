@@ -7,6 +7,11 @@ from markupsafe import Markup
 
 from tapir.report.charts.svg import CHAR_WIDE, Scale, clipped, drawing, line, mark, path, short, text
 
+LABEL_GAP = 12.0
+"""Units between a line's end and its label."""
+BOLD_WIDE = 1.25 * CHAR_WIDE
+"""Room that a character of such a label takes: it is bold."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -35,7 +40,7 @@ class Frame:
 
 def lines(courses: Sequence[Line], frame: Frame) -> Markup:
     """The chart."""
-    room = min(150.0, 16 + CHAR_WIDE * max((len(one.label) for one in courses), default=0))
+    room = min(160.0, LABEL_GAP + BOLD_WIDE * max((len(one.label) for one in courses), default=0))
     left, top, bottom = 46.0, 24.0, 40.0
     xs = [x for one in courses for x, _ in one.points] or [0.0]
     across = Scale(min(xs), max(xs), left + 8, frame.width - room)
@@ -78,6 +83,6 @@ def _end_labels(courses: Sequence[Line], across: Scale, up: Scale, room: float) 
     if overflow > 0:
         places = [max(up.end, place - overflow) for place in places]
     return [
-        text(across.end + 12, place + 4, clipped(one.label, room), f"label {one.style}")
+        text(across.end + LABEL_GAP, place + 4, clipped(one.label, room - LABEL_GAP), f"label {one.style}")
         for place, (_, one) in zip(places, ends, strict=True)
     ]

@@ -82,7 +82,7 @@ def change_figure(changes: Sequence[Change]) -> Figure | None:
             f"round {one.round}",
             (
                 ("k-easy", float(one.kept), f"{one.kept:,} right before and after"),
-                ("k-tapir", float(one.learned), f"{one.learned:,} learned"),
+                ("k-hard", float(one.learned), f"{one.learned:,} learned"),
                 ("k-refused", float(one.forgotten), f"{one.forgotten:,} forgotten"),
                 ("k-open", float(one.open), f"{one.open:,} wrong before and after"),
             ),
@@ -101,7 +101,7 @@ def change_figure(changes: Sequence[Change]) -> Figure | None:
     )
     legend = (
         ("k-easy", "right, still right"),
-        ("k-tapir", "learned"),
+        ("k-hard", "learned"),
         ("k-refused", "forgotten"),
         ("k-open", "still wrong"),
     )
