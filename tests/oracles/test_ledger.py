@@ -182,7 +182,7 @@ asyncio.run(main())
 
 
 ASK = """
-import asyncio, json, sys
+import asyncio, json, signal, sys
 from pathlib import Path
 from tapir.config import BudgetConfig, EndpointConfig
 from tapir.oracles.base import Sampling
@@ -191,6 +191,7 @@ from tapir.oracles.ledger_file import LedgerFile
 from tapir.oracles.money import Budget
 from tapir.oracles.stream import in_order
 from tapir.rows import user_turn
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background may have inherited "ignore"
 url, path, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 async def main():
     endpoint = EndpointConfig(base_url=url, model="m", max_concurrency=16, start_concurrency=16)
