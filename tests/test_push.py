@@ -178,8 +178,8 @@ def test_offline_mode_is_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_an_adapter_of_a_local_model_is_not_uploaded(run: Path) -> None:
     student = run / "students" / "round-1"
-    (student / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "/home/me/llama"}))
-    with pytest.raises(DataError, match="is an adapter of /home/me/llama, which only this machine has"):
+    (student / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "/models/llama"}))
+    with pytest.raises(DataError, match="is an adapter of /models/llama, which only this machine has"):
         plan_push(run, 1, "me/mine", what="model")
     (student / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "some/llama"}))
     (upload,) = plan_push(run, 1, "me/mine", what="model")
