@@ -145,16 +145,19 @@ async def test_a_stage_with_a_damaged_record_runs_again(tmp_path: Path, record: 
     assert role.seen == 3 and read_record(path) is not None
 
 
+@pytest.mark.parametrize("name", ["rows.parquet", "refused.parquet"])
 @pytest.mark.parametrize("torn", [None, b"", b"PAR1 torn"])
-async def test_a_stage_whose_rows_were_damaged_runs_again_and_says_so(tmp_path: Path, torn: bytes | None) -> None:
+async def test_a_stage_whose_rows_were_damaged_runs_again_and_says_so(
+    tmp_path: Path, name: str, torn: bytes | None
+) -> None:
     async with RunStore(tmp_path, Quiet()) as run:
         first = await run.round(0).step("answer", Role().answer, rows(3))
-    path = tmp_path / "stages/00-answer/rows.parquet"
+    path = tmp_path / "stages/00-answer" / name
     path.unlink() if torn is None else path.write_bytes(torn)
     role, seen = Role(), Quiet()
     async with RunStore(tmp_path, seen) as run:
         assert await run.round(0).step("answer", role.answer, rows(3)) == first
-    assert role.seen == 3 and seen.lines == [f"answer runs again: {path} cannot be read"]
+    assert role.seen == 3 and seen.lines == [f"answer runs again: a file in {path.parent} cannot be read"]
 
 
 async def test_rows_stream_into_the_next_stage_before_the_first_is_whole(tmp_path: Path) -> None:

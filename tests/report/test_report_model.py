@@ -11,6 +11,7 @@ from tapir.evaluation.results import Difference
 from tapir.report.costs import read_costs
 from tapir.report.difficulty import bin_width, histogram, read_difficulty, read_judgements
 from tapir.report.examples import read_families
+from tapir.report.figures.difficulty import _conclude
 from tapir.report.flow import read_flow
 from tapir.report.judging import Verdict, read_judge, verdicts
 from tapir.report.model import read_report
@@ -38,6 +39,8 @@ def test_difficulty_of_the_memory_run_is_7_where_the_student_fails_and_0_elsewhe
     assert found.solved == pytest.approx(40 / 60)
     assert found.seeds_left[6.0] == {"Code Generation": 10, "Math": 10, "Writing": 0}
     assert sum(found.seeds_left[0.0].values()) == 20
+    assert found.seeds == 20 and "drawn at random" not in _conclude(found)
+    assert "7 of them, drawn at random, are the seeds" in _conclude(replace(found, seeds=7))
 
 
 def test_a_bin_right_of_the_threshold_holds_exactly_the_hard_rows() -> None:

@@ -74,7 +74,9 @@ class Difficulty:
     """Seeds per task for other thresholds."""
     solved: float
     """The share of D that the student answers about as well as the teacher."""
-    notes: tuple[str, ...]
+    seeds: int | None
+    """Rows that were made seeds: fewer than lie above δ where a quantile met that many rows of the largest MFD; None
+    where they were not selected by MFD, or are not yet."""
 
     @property
     def hard(self) -> int:
@@ -145,7 +147,7 @@ def read_difficulty(run: RunFiles, rows: Judgements | None) -> Difficulty | None
         tasks={task: histogram(rows.of_task(task), threshold, width) for task in rows.tasks},
         seeds_left={one: {task: int((rows.of_task(task) > one).sum()) for task in rows.tasks} for one in other},
         solved=float((rows.mfd <= RIGHT_SCORE_GAP).mean()),
-        notes=tuple(select.notes.get("notes", ())) if select else (),
+        seeds=select.kept if select and cfg.select == "mfd" else None,
     )
 
 

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar, get_args, get_type_hints
@@ -157,8 +157,9 @@ class StageRun:
         directory, record = replayed
         try:
             whole = Rows(read_rows(directory / "rows.parquet", type_))
+            deque(read_rows(directory / "refused.parquet", Refused), maxlen=0)
         except RunError:
-            self._run.observer.said(f"{self.name} runs again: {directory / 'rows.parquet'} cannot be read")
+            self._run.observer.said(f"{self.name} runs again: a file in {directory} cannot be read")
             remove(self.directory)
             return None
         self._run.observer.finished(self.name, record, is_replayed=True)

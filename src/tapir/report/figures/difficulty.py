@@ -44,8 +44,10 @@ def _conclude(found: Difficulty) -> str:
     text = (
         f"{found.hard:,} of {count(rows, 'row')} ({share(found.hard, rows)}) lie above "
         f"δ\u00a0=\u00a0{found.threshold:g}. "
-        f"The student already solves {100 * found.solved:.0f} % of D (MFD\u00a0≤\u00a01)"
     )
+    if found.seeds is not None and found.seeds < found.hard:
+        text += f"They share the largest MFD; {found.seeds:,} of them, drawn at random, are the seeds. "
+    text += f"The student already solves {100 * found.solved:.0f} % of D (MFD\u00a0≤\u00a01)"
     if found.can_selection_matter:
         text += ": enough for selection by difficulty to be worth its calls."
     else:
