@@ -1,5 +1,7 @@
 """The schedule and the mixture."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,34 +42,60 @@ def test_a_mixture_has_exactly_its_share_of_hard_rows(
     share: float, total: int, hard: int, easy: int, seed: int
 ) -> None:
     shares = {Task.MATH: 0.5, Task.ART: 0.25, Task.LAW: 0.25}
-    made = mix(lessons(hard, is_hard=True), lessons(easy, is_hard=False), share, total, shares, seed)
+    made = mix(lessons(hard, is_hard=True), lessons(easy, is_hard=False), share, total, shares, seed, taught={})
     assert len(made.lessons) == total
     assert sum(row.is_hard for row in made.lessons) == made.hard == round(share * total)
     assert made.easy == total - made.hard
     assert sum(made.task_counts().values()) == made.hard
-    assert made == mix(lessons(hard, is_hard=True), lessons(easy, is_hard=False), share, total, shares, seed)
+    assert made == mix(lessons(hard, is_hard=True), lessons(easy, is_hard=False), share, total, shares, seed, taught={})
 
 
 def test_hard_rows_follow_the_target_distribution() -> None:
     shares = {Task.MATH: 0.5, Task.ART: 0.3, Task.LAW: 0.2}
-    made = mix(lessons(30, is_hard=True), lessons(10, is_hard=False), 0.5, 40, shares, seed=1)
+    made = mix(lessons(30, is_hard=True), lessons(10, is_hard=False), 0.5, 40, shares, seed=1, taught={})
     assert made.task_counts() == {Task.MATH: 10, Task.ART: 6, Task.LAW: 4}
     assert made.repeated == 10  # twenty easy draws from ten rows
 
 
 def test_hard_and_easy_rows_are_shuffled_together() -> None:
-    made = mix(lessons(30, is_hard=True), lessons(30, is_hard=False), 0.5, 60, dict.fromkeys(TASKS, 1.0), seed=1)
+    made = mix(
+        lessons(30, is_hard=True), lessons(30, is_hard=False), 0.5, 60, dict.fromkeys(TASKS, 1.0), seed=1, taught={}
+    )
     first_half = sum(row.is_hard for row in made.lessons[:30])
     assert 5 < first_half < 25
 
 
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=4), st.integers(3, 40), st.integers(0, 3))
+def test_over_the_rounds_every_row_is_taught_before_one_is_taught_again(
+    counts: list[int], rows: int, seed: int
+) -> None:
+    pool = [row for row in lessons(3 * rows, is_hard=True) if row.task == Task.MATH]
+    taught: Counter[str] = Counter()
+    for r, count in enumerate(counts):
+        made = mix(pool, [], 1.0, count, {Task.MATH: 1.0}, seed + r, taught=taught)
+        taught += Counter(row.id for row in made.lessons)
+        often = [taught[row.id] for row in pool]
+        assert max(often) - min(often) <= 1
+
+
+def test_rows_that_are_new_in_a_round_come_first_and_old_ones_are_not_left_out() -> None:
+    pool = [row for row in lessons(90, is_hard=True) if row.task == Task.MATH]
+    taught = dict.fromkeys((row.id for row in pool[:20]), 3)
+    made = mix(pool, [], 1.0, 15, {Task.MATH: 1.0}, 0, taught=taught)
+    assert {row.id for row in made.lessons} >= {row.id for row in pool[20:]}
+    made = mix(pool, [], 1.0, 35, {Task.MATH: 1.0}, 0, taught=taught)  # one pass over all thirty, then five new ones
+    often = Counter(row.id for row in made.lessons)
+    assert set(often) == {row.id for row in pool}
+    assert {row for row, count in often.items() if count > 1} <= {row.id for row in pool[20:]}
+
+
 def test_a_mixture_that_needs_easy_rows_and_has_none_is_an_error() -> None:
     with pytest.raises(ConfigError, match="no"):
-        mix(lessons(3, is_hard=True), [], 0.5, 10, {Task.MATH: 1.0}, seed=0)
+        mix(lessons(3, is_hard=True), [], 0.5, 10, {Task.MATH: 1.0}, seed=0, taught={})
 
 
 def test_alpha_one_needs_no_easy_rows() -> None:
-    assert mix(lessons(3, is_hard=True), [], 1.0, 10, {Task.MATH: 1.0}, seed=0).easy == 0
+    assert mix(lessons(3, is_hard=True), [], 1.0, 10, {Task.MATH: 1.0}, seed=0, taught={}).easy == 0
 
 
 def test_a_token_budget_sets_the_number_of_rows() -> None:

@@ -36,6 +36,8 @@ class State:
     """Rows of the corpus set aside for evaluation."""
     known: tuple[str, ...]
     """Ids of all instructions of the corpus, the held-out ones too."""
+    taught: Counter[str]
+    """How often each row, by id, was in the training set of a round so far."""
     admission: Admission
     """What a new instruction must not repeat: corpus, seeds, earlier rounds, evaluation sets."""
 
@@ -79,7 +81,9 @@ async def prepare(cfg: RunConfig, roles: Roles, run: RunStore) -> State:
     source = references if cfg.curriculum.easy_response == "reference" else corpus
     easy = [lesson(row, row.response, tasks[row.id], is_hard=False) for row in source if row.id in easy_ids]
     admission = Admission(cfg.expand, cfg.evaluation, corpus=corpus, evaluation=items)
-    return State(student, tuple(seeds), tuple(easy), tuple(held_out), tuple(row.id for row in raw), admission)
+    return State(
+        student, tuple(seeds), tuple(easy), tuple(held_out), tuple(row.id for row in raw), Counter(), admission
+    )
 
 
 async def teach(state: State, cfg: RunConfig, roles: Roles, run: RunStore) -> Checkpoint:
@@ -102,7 +106,7 @@ async def run_round(r: int, state: State, cfg: RunConfig, roles: Roles, run: Run
     student = await now.train("train", roles.student.train, lessons, start=state.student)
     if cfg.evaluation.every_round or r == cfg.curriculum.rounds:
         await evaluate(student, state.held_out, roles, now, run)
-    return replace(state, student=student)
+    return replace(state, student=student, taught=state.taught + Counter(row.id for row in lessons))
 
 
 async def evaluate(student: Checkpoint, held_out: Sequence[Example], roles: Roles, now: Round, run: RunStore) -> None:
@@ -179,7 +183,7 @@ def plan_mixture(r: int, state: State, cfg: RunConfig, roles: Roles, run: RunSto
         shares=shares.shares,
         easy_tokens=sum(easy_tokens) / len(easy_tokens),
     )
-    mixture = mix(state.hard, state.easy, share, total, shares.shares, cfg.seed * 1000 + r)
+    mixture = mix(state.hard, state.easy, share, total, shares.shares, cfg.seed * 1000 + r, taught=state.taught)
     now = run.round(r)
     now.mixture(mixture.lessons)
     now.keep(

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tapir.balance import sample_evenly, task_quotas
+from tapir.balance import task_quotas
 from tapir.config import CurriculumConfig
 from tapir.errors import ConfigError
 from tapir.rows import Lesson
@@ -35,11 +35,19 @@ class Mixture:
 
 
 def mix(
-    hard: Sequence[Lesson], easy: Sequence[Lesson], alpha: float, total: int, shares: Mapping[Task, float], seed: int
+    hard: Sequence[Lesson],
+    easy: Sequence[Lesson],
+    alpha: float,
+    total: int,
+    shares: Mapping[Task, float],
+    seed: int,
+    *,
+    taught: Mapping[str, int],
 ) -> Mixture:
     """Realise the loss weights by sampling: round(α·N) hard rows by `shares`, the rest easy rows, shuffled together.
 
-    Within a task, and among the easy rows, no row is repeated before all were drawn once.
+    Within a task, and among the easy rows, no row is repeated before all were drawn once, and those come first that
+    earlier rounds drew least often: `taught` has how often, by id.
 
     Raises:
         ConfigError: a part that must have rows has none to draw from.
@@ -54,12 +62,19 @@ def mix(
     if hard_total:
         quotas = task_quotas({task: share for task, share in shares.items() if by_task.get(task)}, hard_total)
         for task, quota in quotas.items():
-            drawn += sample_evenly(by_task[task], quota, rng)
+            drawn += _draw(by_task[task], quota, taught, rng)
     if total > hard_total and not easy:
         raise ConfigError(f"a mixture of {total} rows with α = {alpha:g} needs easy rows and there are none")
-    drawn += sample_evenly(easy, total - hard_total, rng)
+    drawn += _draw(easy, total - hard_total, taught, rng)
     rng.shuffle(drawn)
     return Mixture(drawn, hard_total, total - hard_total, total - len({row.id for row in drawn}))
+
+
+def _draw(rows: Sequence[Lesson], count: int, taught: Mapping[str, int], rng: random.Random) -> list[Lesson]:
+    """`count` rows: all of them as often as that goes, then those least taught so far, at random among equals."""
+    passes, rest = divmod(count, len(rows)) if rows else (0, 0)
+    ranked = sorted(rng.sample(rows, len(rows)), key=lambda row: taught.get(row.id, 0))
+    return [*rows] * passes + ranked[:rest]
 
 
 def mixture_rows(

@@ -310,7 +310,7 @@ async def _round(
     now.keep("refine", Lesson, written)
     hard = [*hard, *written]
     share = alpha(r, cfg.curriculum)
-    mixture = mix(hard, easy, share, cfg.curriculum.rows_per_round or 300, shares.shares, r)
+    mixture = mix(hard, easy, share, cfg.curriculum.rows_per_round or 300, shares.shares, r, taught={})
     now.mixture(mixture.lessons)
     _keep_mix(now, mixture, share, len(hard), shares)
     await now.train("train", Played().train, mixture.lessons, start=Checkpoint(**_student(run, r - 1)))
