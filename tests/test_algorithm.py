@@ -74,6 +74,14 @@ async def test_the_training_set_on_disk_has_exactly_its_share_of_hard_rows(tmp_p
         assert sum(row.is_hard for row in rows) == round(share * 37)
 
 
+async def test_no_row_is_taught_again_while_another_of_its_task_was_never_taught(tmp_path: Path) -> None:
+    cfg = config(tmp_path, curriculum={"rows_per_round": 30})
+    await go(cfg)
+    rounds = [list(read_rows(cfg.directory / "data" / f"round-{r}.parquet", Lesson)) for r in (1, 2)]
+    hard = [row.id for lessons in rounds for row in lessons if row.is_hard]
+    assert len(hard) == 15 + 22 and len(set(hard)) == len(hard)
+
+
 async def test_new_instructions_follow_the_target_and_name_their_seeds(tmp_path: Path) -> None:
     cfg = config(tmp_path)
     await go(cfg)

@@ -62,15 +62,15 @@ def mix(
     if hard_total:
         quotas = task_quotas({task: share for task, share in shares.items() if by_task.get(task)}, hard_total)
         for task, quota in quotas.items():
-            drawn += _draw(by_task[task], quota, taught, rng)
+            drawn += _least_taught(by_task[task], quota, taught, rng)
     if total > hard_total and not easy:
         raise ConfigError(f"a mixture of {total} rows with α = {alpha:g} needs easy rows and there are none")
-    drawn += _draw(easy, total - hard_total, taught, rng)
+    drawn += _least_taught(easy, total - hard_total, taught, rng)
     rng.shuffle(drawn)
     return Mixture(drawn, hard_total, total - hard_total, total - len({row.id for row in drawn}))
 
 
-def _draw(rows: Sequence[Lesson], count: int, taught: Mapping[str, int], rng: random.Random) -> list[Lesson]:
+def _least_taught(rows: Sequence[Lesson], count: int, taught: Mapping[str, int], rng: random.Random) -> list[Lesson]:
     """`count` rows: all of them as often as that goes, then those least taught so far, at random among equals."""
     passes, rest = divmod(count, len(rows)) if rows else (0, 0)
     ranked = sorted(rng.sample(rows, len(rows)), key=lambda row: taught.get(row.id, 0))
